@@ -1,0 +1,132 @@
+"""Who can answer: providers, the models they sell and what those cost from which day."""
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from console.ids import new_id
+from console.models import Organization
+
+
+def new_provider_id():
+    return new_id("prov")
+
+
+def new_model_id():
+    return new_id("model")
+
+
+class Provider(models.Model):
+    """
+    A server that answers, with the credential it wants.
+
+    ``sealed_credential`` is bound to this row and to the origin of ``base_url`` (providers.credentials): after a
+    change of origin it cannot be opened and must be entered again.
+    """
+
+    class Kind(models.TextChoices):
+        OPENAI = "openai", _("OpenAI-compatible")
+        ANTHROPIC = "anthropic", _("Anthropic-compatible")
+        LOCAL = "local", _("On this machine")
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="providers")
+    uid = models.CharField(max_length=40, unique=True, default=new_provider_id, editable=False)
+    kind = models.CharField(_("kind"), max_length=20, choices=Kind)
+    name = models.CharField(_("name"), max_length=80)
+    base_url = models.URLField(_("base URL"), max_length=300)
+    sealed_credential = models.BinaryField(null=True, editable=False)
+    credential_hint = models.CharField(max_length=4, blank=True, editable=False)
+    approved_private_origin = models.CharField(
+        max_length=300, blank=True, editable=False, help_text="Set by the operator's command line alone."
+    )
+    disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "name"],
+                name="providers_provider_name",
+                violation_error_message=_("This organization already has a provider with that name."),
+            ),
+        ]
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def dialect(self):
+        """The wire format it speaks: ``openai`` or ``anthropic``."""
+        return "anthropic" if self.kind == self.Kind.ANTHROPIC else "openai"
+
+
+class ProviderModel(models.Model):
+    """A model as one provider sells it. Clients ask for ``public_name``; the provider is asked for ``name``."""
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="models")
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="models")
+    uid = models.CharField(max_length=40, unique=True, default=new_model_id, editable=False)
+    name = models.CharField(_("provider's name"), max_length=200)
+    public_name = models.CharField(_("name"), max_length=200)
+    context_window = models.PositiveIntegerField(_("context window"), null=True, blank=True)
+    max_output_tokens = models.PositiveIntegerField(_("maximum output"), null=True, blank=True)
+    series = models.PositiveSmallIntegerField(default=1, help_text="Its colour: one of the nine series of tokens.css.")
+    disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "public_name"],
+                name="providers_model_public_name",
+                violation_error_message=_("Another model of this organization already has that name."),
+            ),
+            models.UniqueConstraint(
+                fields=["provider", "name"],
+                name="providers_model_once",
+                violation_error_message=_("This provider's model has already been taken over."),
+            ),
+        ]
+
+    def __str__(self):
+        return self.public_name
+
+
+class Price(models.Model):
+    """
+    What a model costs from ``valid_from`` until the next price, per million tokens, in the organization's currency.
+
+    Written once; a new price is a new row. A cache rate that is ``None`` is charged at the input rate.
+    """
+
+    provider_model = models.ForeignKey(ProviderModel, models.CASCADE, related_name="prices")
+    valid_from = models.DateTimeField(_("valid from"), default=timezone.now)
+    input_per_mtok = models.DecimalField(_("input"), max_digits=14, decimal_places=6)
+    output_per_mtok = models.DecimalField(_("output"), max_digits=14, decimal_places=6)
+    cache_read_per_mtok = models.DecimalField(_("cache read"), max_digits=14, decimal_places=6, null=True, blank=True)
+    cache_write_per_mtok = models.DecimalField(_("cache write"), max_digits=14, decimal_places=6, null=True, blank=True)
+    cache_write_1h_per_mtok = models.DecimalField(
+        _("cache write, 1 hour"), max_digits=14, decimal_places=6, null=True, blank=True
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["-valid_from", "-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["provider_model", "valid_from"], name="providers_price_one_a_moment"),
+            models.CheckConstraint(
+                name="providers_price_not_negative",
+                condition=models.Q(input_per_mtok__gte=0, output_per_mtok__gte=0)
+                & (models.Q(cache_read_per_mtok=None) | models.Q(cache_read_per_mtok__gte=0))
+                & (models.Q(cache_write_per_mtok=None) | models.Q(cache_write_per_mtok__gte=0))
+                & (models.Q(cache_write_1h_per_mtok=None) | models.Q(cache_write_1h_per_mtok__gte=0)),
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.provider_model} from {self.valid_from:%Y-%m-%d}"
