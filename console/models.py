@@ -145,7 +145,7 @@ class ApiKey(models.Model):
     name = models.CharField(_("name"), max_length=80)
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
     hint = models.CharField(max_length=4, editable=False)
-    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
