@@ -160,6 +160,9 @@ if _public.scheme == "https":
 
 # Exact origins, say http://localhost:11434, that providers may have although they are private or not https.
 ALLOWED_PRIVATE_ORIGINS = env_list("COMPTOIR_ALLOWED_PRIVATE_ORIGINS")
+# Where this server listens: no provider may stand there, nor at its database or broker, whatever is approved.
+LISTEN_PORT = env_int("COMPTOIR_PORT", 8000, least=0, most=65_535)
+REDIS_URL = env_secret("REDIS_URL")
 # Where this machine's own model listens; set by `./comptoir up`.
 LOCAL_MODEL_URL = env_str("COMPTOIR_LOCAL_MODEL_URL")
 
@@ -188,7 +191,7 @@ JOURNAL_KEEP_HOURS = env_int("COMPTOIR_JOURNAL_KEEP_HOURS", 24, least=0, most=24
 
 # Tasks -----------------------------------------------------------------------------------------------------------
 
-CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL") or env_secret("REDIS_URL") or "filesystem://"
+CELERY_BROKER_URL = env_secret("CELERY_BROKER_URL") or REDIS_URL or "filesystem://"
 CELERY_DATA_DIR = DATA_DIR / "celery"
 
 # Logging ---------------------------------------------------------------------------------------------------------

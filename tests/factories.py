@@ -70,7 +70,7 @@ def make_provider(organization, *, credential=None, **fields):
     if credential:
         from providers import credentials
 
-        provider.sealed_credential = credentials.seal(provider, credential)
+        provider.sealed_credential = credentials.seal(credential, provider=provider)
         provider.credential_hint = credential[-4:]
         provider.save(update_fields=["sealed_credential", "credential_hint"])
     return provider
