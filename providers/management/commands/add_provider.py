@@ -1,0 +1,88 @@
+import os
+from decimal import Decimal, InvalidOperation
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+
+from console.models import Organization
+from providers import services
+from providers.discovery import RemoteModel
+from providers.endpoints import DEFAULT_BASE_URLS
+
+
+class Command(BaseCommand):
+    help = (
+        "Add a provider with its models and print its id. --allow-private is the operator's word for a private address."
+    )
+
+    def add_arguments(self, parser):
+        parser.add_argument("--kind", required=True, choices=[str(kind) for kind in DEFAULT_BASE_URLS])
+        parser.add_argument("--name", required=True)
+        parser.add_argument("--base-url", help="default: where the maker of this kind serves it")
+        parser.add_argument(
+            "--credential-env", metavar="VAR", help="the environment variable that holds the credential"
+        )
+        parser.add_argument(
+            "--model", action="append", default=[], dest="models", metavar="NAME", help="may be repeated"
+        )
+        parser.add_argument(
+            "--input-per-mtok", type=_amount, metavar="PRICE", help="per million tokens, for every --model"
+        )
+        parser.add_argument("--output-per-mtok", type=_amount, metavar="PRICE")
+        parser.add_argument(
+            "--allow-private", action="store_true", help="let this exact origin be private or plain http"
+        )
+        parser.add_argument("--organization", metavar="SLUG", help="needed where there is more than one")
+
+    def handle(self, *, kind, name, base_url, models, input_per_mtok, output_per_mtok, allow_private, **options):
+        if (input_per_mtok is None) != (output_per_mtok is None):
+            raise CommandError("Give both --input-per-mtok and --output-per-mtok, or neither.")
+        try:
+            with transaction.atomic():
+                provider = services.create_provider(
+                    organization=self.organization(options["organization"]),
+                    kind=kind,
+                    name=name,
+                    base_url=base_url or DEFAULT_BASE_URLS[kind],
+                    credential=self.credential(options["credential_env"]),
+                    allow_private=allow_private,
+                    actor=None,
+                )
+                remote = [RemoteModel(model) for model in models]
+                for model in services.take_over_models(provider=provider, models=remote, actor=None):
+                    if input_per_mtok is not None:
+                        services.set_price(
+                            model=model, input_per_mtok=input_per_mtok, output_per_mtok=output_per_mtok, actor=None
+                        )
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        self.stdout.write(provider.uid)
+
+    def organization(self, slug):
+        organizations = list(Organization.objects.filter(slug=slug) if slug else Organization.objects.all()[:2])
+        if len(organizations) != 1:
+            raise CommandError(
+                f"There is no organization {slug!r}." if slug else "Name the organization: --organization SLUG."
+            )
+        return organizations[0]
+
+    def credential(self, variable):
+        if not variable:
+            return None
+        if not (credential := os.environ.get(variable, "").strip()):
+            raise CommandError(f"The environment variable {variable} is not set.")
+        return credential
+
+
+def _amount(text):
+    try:
+        amount = Decimal(text.replace(",", "."))
+    except InvalidOperation:
+        raise ValueError(text) from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(text)
+    return amount
+
+
+_amount.__name__ = "price"  # argparse: "invalid price value: …"

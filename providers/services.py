@@ -1,0 +1,332 @@
+"""What people do to providers, models and prices; each change with its audit event and the gateway's revision."""
+
+import datetime
+from collections.abc import Iterable
+from decimal import Decimal
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django.utils.text import slugify
+from django.utils.translation import gettext_lazy as _
+
+from console import audit
+from console.models import AuditEvent
+from console.revision import bump_revision
+from providers import credentials, discovery
+from providers.discovery import RemoteModel
+from providers.endpoints import normal_base_url
+from providers.models import Price, Provider, ProviderModel
+from providers.origins import InvalidBaseUrl, is_private_allowed, origin_of, origin_verdict, parse_base_url
+
+TESTS_A_MINUTE = 10
+SERIES = 9
+
+
+class TooManyTests(Exception):
+    """The organization has asked its providers too often within a minute."""
+
+
+# Providers -------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def create_provider(*, organization, kind, name, base_url, actor, credential=None, allow_private=False):
+    """
+    A new provider, its credential sealed.
+
+    ``allow_private`` is the operator's word that this origin may be private or plain http; no page passes it.
+    Raises ``ValidationError``: of code ``private_origin`` where the operator would have to allow the address.
+    """
+    provider = Provider(organization=organization, kind=kind, name=name, created_by=actor)
+    _place(provider, base_url, allow_private=allow_private)
+    provider.full_clean(exclude=["base_url"])
+    provider.save()
+    _audit(
+        provider,
+        actor,
+        "provider.created",
+        kind=kind,
+        base_url=provider.base_url,
+        approved_private_origin=provider.approved_private_origin,
+    )
+    if credential:
+        set_credential(provider=provider, credential=credential, actor=actor)
+    return provider
+
+
+@transaction.atomic
+def update_provider(*, provider, name, base_url, actor, credential=None):
+    """
+    Change name and base URL.
+
+    A new origin voids the credential and the operator's word, which were both given for the old one; ``credential``
+    is the new one's. Raises ``ValidationError`` as ``create_provider``.
+    """
+    _refuse_managed(provider)
+    before = {"name": provider.name, "base_url": provider.base_url}
+    old_origin = origin_of(provider.base_url)
+    provider.name = name
+    _place(provider, base_url)
+    moved = origin_of(provider.base_url) != old_origin
+    voided = moved and provider.sealed_credential is not None
+    if moved:
+        provider.sealed_credential, provider.credential_hint, provider.approved_private_origin = None, "", ""
+    provider.full_clean(exclude=["base_url"])
+    provider.save()
+    after = {"name": provider.name, "base_url": provider.base_url}
+    if before != after:
+        _audit(provider, actor, "provider.updated", before=before, after=after, credential_voided=voided)
+    if credential:
+        set_credential(provider=provider, credential=credential, actor=actor)
+    return provider
+
+
+@transaction.atomic
+def set_credential(*, provider, credential, actor):
+    """Seal ``credential`` in place of any other; only its last four characters stay readable."""
+    _refuse_managed(provider)
+    if not credential.isascii() or not credential.isprintable() or " " in credential or len(credential) > 4_000:
+        raise ValidationError({"credential": _("A credential is one line of visible characters, without spaces.")})
+    provider.sealed_credential = credentials.seal(credential, provider=provider)
+    provider.credential_hint = credential[-4:] if len(credential) >= 12 else ""
+    provider.save(update_fields=["sealed_credential", "credential_hint"])
+    _audit(provider, actor, "provider.credential_set")
+
+
+@transaction.atomic
+def remove_credential(*, provider, actor):
+    """Forget the credential; the provider is then called without one."""
+    _refuse_managed(provider)
+    if provider.sealed_credential is not None:
+        provider.sealed_credential, provider.credential_hint = None, ""
+        provider.save(update_fields=["sealed_credential", "credential_hint"])
+        _audit(provider, actor, "provider.credential_removed")
+
+
+@transaction.atomic
+def disable_provider(*, provider, actor):
+    """Send it nothing until it is enabled again; disabling twice changes nothing."""
+    _refuse_managed(provider)
+    if provider.disabled_at is None:
+        provider.disabled_at = timezone.now()
+        provider.save(update_fields=["disabled_at"])
+        _audit(provider, actor, "provider.disabled")
+
+
+@transaction.atomic
+def enable_provider(*, provider, actor):
+    """Let a disabled provider answer again."""
+    _refuse_managed(provider)
+    if provider.disabled_at is not None:
+        provider.disabled_at = None
+        provider.save(update_fields=["disabled_at"])
+        _audit(provider, actor, "provider.enabled")
+
+
+@transaction.atomic
+def delete_provider(*, provider, actor):
+    """Remove it with its models and prices; requests that it answered keep their rows, tokens and cost."""
+    _refuse_managed(provider)
+    names = list(provider.models.values_list("public_name", flat=True))
+    _audit(provider, actor, "provider.deleted", base_url=provider.base_url, models=names[:100])
+    provider.delete()
+
+
+def _place(provider, base_url, *, allow_private=False):
+    """Set a base URL that the guard will let through, as far as its text tells."""
+    try:
+        provider.base_url = normal_base_url(provider.kind, base_url)
+        origin = parse_base_url(provider.base_url).origin
+    except InvalidBaseUrl as error:
+        raise ValidationError({"base_url": error.args[0]}) from None
+    if allow_private:
+        provider.approved_private_origin = str(origin)
+    private_allowed = is_private_allowed(provider.base_url, provider.approved_private_origin)
+    if not origin_verdict(origin, private_allowed=private_allowed):
+        return
+    if origin_verdict(origin, private_allowed=True):
+        message, code = _("No provider may stand at this address: it belongs to this server or its host."), "never"
+    elif origin.scheme == "http":
+        message = _("Plain http and private addresses need the word of whoever runs this server.")
+        code = "private_origin"
+    else:
+        message, code = _("Private addresses need the word of whoever runs this server."), "private_origin"
+    raise ValidationError({"base_url": ValidationError(message, code=code)})
+
+
+def _refuse_managed(provider):
+    if provider.kind == Provider.Kind.LOCAL:
+        raise ValidationError(_("The server itself manages the model on this machine."), code="managed")
+
+
+# Asking a provider -----------------------------------------------------------------------------------------------
+
+
+def test_connection(*, provider, actor):
+    """
+    Ask the provider for its models and say how it went; takes up to ten seconds.
+
+    Raises ``TooManyTests`` after ten calls of the organization within a minute. Each call is in the audit log, which
+    also counts them, so the limit holds over any number of processes.
+    """
+    since = timezone.now() - datetime.timedelta(minutes=1)
+    tests = AuditEvent.objects.filter(
+        organization=provider.organization, created_at__gt=since, action="provider.tested"
+    )
+    if tests.count() >= TESTS_A_MINUTE:
+        raise TooManyTests
+    audit.record(organization=provider.organization, actor=actor, action="provider.tested", target=provider)
+    return discovery.ask_for_models(provider)
+
+
+test_connection.__test__ = False  # pytest takes any test_… that a test imports for one of its own
+
+
+# Models ----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def take_over_models(*, provider, models: Iterable[RemoteModel], actor):
+    """
+    Offer ``models`` of the provider to clients under their own names, or ``provider/name`` where that is taken.
+
+    Those taken over already are left alone. Raises ``ValidationError`` for what cannot name a model.
+    """
+    taken_over = set(provider.models.values_list("name", flat=True))
+    public_names = set(provider.organization.models.values_list("public_name", flat=True))
+    count = provider.organization.models.count()
+    made = []
+    for remote in models:
+        if remote.name in taken_over:
+            continue
+        if not discovery.is_model_name(remote.name):
+            raise ValidationError(_("A model’s name has no spaces and at most 200 characters."))
+        taken_over.add(remote.name)
+        model = ProviderModel(
+            organization=provider.organization,
+            provider=provider,
+            name=remote.name,
+            public_name=_free_public_name(provider, remote.name, public_names),
+            context_window=remote.context_window,
+            max_output_tokens=remote.max_output_tokens,
+            series=(count + len(made)) % SERIES + 1,
+        )
+        model.full_clean()
+        model.save()
+        public_names.add(model.public_name)
+        made.append(model)
+        _audit(model, actor, "model.created", provider=provider.name, name=model.name)
+    return made
+
+
+def _free_public_name(provider, name, taken):
+    if name not in taken:
+        return name
+    stem = f"{slugify(provider.name) or provider.uid}/{name}"[:190]
+    candidate, number = stem, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{stem}-{number}"
+    return candidate
+
+
+@transaction.atomic
+def rename_model(*, model, public_name, actor):
+    """Let clients ask for it by another name; the old one ends at once. Raises ``ValidationError``."""
+    before, model.public_name = model.public_name, public_name
+    if not discovery.is_model_name(public_name):
+        raise ValidationError({"public_name": _("A model’s name has no spaces and at most 200 characters.")})
+    model.full_clean()
+    if before != public_name:
+        model.save(update_fields=["public_name"])
+        _audit(model, actor, "model.renamed", before=before, after=public_name)
+
+
+@transaction.atomic
+def disable_model(*, model, actor):
+    """Answer no request for it until it is enabled again."""
+    if model.disabled_at is None:
+        model.disabled_at = timezone.now()
+        model.save(update_fields=["disabled_at"])
+        _audit(model, actor, "model.disabled")
+
+
+@transaction.atomic
+def enable_model(*, model, actor):
+    """Let a disabled model be asked for again."""
+    if model.disabled_at is not None:
+        model.disabled_at = None
+        model.save(update_fields=["disabled_at"])
+        _audit(model, actor, "model.enabled")
+
+
+@transaction.atomic
+def remove_model(*, model, actor):
+    """Remove it with its prices; requests that it answered keep their rows, tokens and cost."""
+    _refuse_managed(model.provider)
+    _audit(model, actor, "model.removed", provider=model.provider.name, name=model.name)
+    model.delete()
+
+
+# Prices ----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def set_price(
+    *,
+    model,
+    input_per_mtok: Decimal,
+    output_per_mtok: Decimal,
+    actor,
+    cache_read_per_mtok: Decimal | None = None,
+    cache_write_per_mtok: Decimal | None = None,
+    cache_write_1h_per_mtok: Decimal | None = None,
+    valid_from=None,
+):
+    """
+    A new price from ``valid_from`` on, by default from now; older prices and what they cost stay as they are.
+
+    Raises ``ValidationError`` for a moment that has passed: what was served has its price.
+    """
+    now = timezone.now()
+    if valid_from is not None and valid_from < now - datetime.timedelta(minutes=1):
+        raise ValidationError({"valid_from": _("A price begins now or later: what was served keeps its price.")})
+    price = Price(
+        provider_model=model,
+        valid_from=valid_from or now,
+        input_per_mtok=input_per_mtok,
+        output_per_mtok=output_per_mtok,
+        cache_read_per_mtok=cache_read_per_mtok,
+        cache_write_per_mtok=cache_write_per_mtok,
+        cache_write_1h_per_mtok=cache_write_1h_per_mtok,
+        created_by=actor,
+    )
+    price.full_clean()
+    price.save()
+    rates = {field: str(getattr(price, field)) for field in PRICE_FIELDS if getattr(price, field) is not None}
+    _audit(model, actor, "price.set", valid_from=price.valid_from.isoformat(), **rates)
+    return price
+
+
+PRICE_FIELDS = (
+    "input_per_mtok",
+    "output_per_mtok",
+    "cache_read_per_mtok",
+    "cache_write_per_mtok",
+    "cache_write_1h_per_mtok",
+)
+
+
+@transaction.atomic
+def withdraw_price(*, price, actor):
+    """Take back a price that has not begun; raises ``ValidationError`` for one that has."""
+    if price.valid_from <= timezone.now():
+        raise ValidationError(_("This price has begun. Set another one instead."))
+    _audit(price.provider_model, actor, "price.withdrawn", valid_from=price.valid_from.isoformat())
+    price.delete()
+
+
+def _audit(target, actor, action, **details):
+    audit.record(organization=target.organization, actor=actor, action=action, target=target, **details)
+    bump_revision()
