@@ -1,0 +1,241 @@
+"""The real server on a free port with a data folder of its own, as ``./comptoir up`` starts it."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parent.parent
+OWNER_EMAIL, OWNER_PASSWORD = "owner@example.org", "correct horse battery staple"
+READY = re.compile(r"Comptoir is ready at (http://\S+)")
+# What would make a server under test depend on the machine it runs on.
+OWN_VARIABLES = re.compile(r"^(COMPTOIR_|DATABASE_URL|REDIS_URL|CELERY_|SECRET_KEY|API_KEY_PEPPER|DJANGO_|PYTEST_)")
+
+
+class Server:
+    """
+    One installation: a data folder, and the processes that ``start`` brings up in it.
+
+    It outlives its processes: after ``kill9`` or ``stop``, ``start`` serves the same data on the same port.
+    """
+
+    def __init__(self, folder, *, local_model=False, worker=False, environment=None, arguments=(), cores=None):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.log_path = self.folder / "server.log"
+        self.arguments = [
+            "--port",
+            str(self.port),
+            "--data",
+            str(self.folder),
+            *([] if local_model else ["--no-model"]),
+            *([] if worker else ["--no-worker"]),
+            *arguments,
+        ]
+        self.environment = {k: v for k, v in os.environ.items() if not OWN_VARIABLES.match(k)} | {
+            "COMPTOIR_DATA": str(self.folder),
+            "COMPTOIR_OWNER_EMAIL": OWNER_EMAIL,
+            "COMPTOIR_OWNER_PASSWORD": OWNER_PASSWORD,
+            "COMPTOIR_LOG_FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
+        self.cores = cores
+        self.process = None
+
+    @property
+    def base_url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self):
+        """All that its processes have printed since the folder was made."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    def start(self, timeout=90):
+        """Start every process and wait for the line that says it is ready."""
+        began = time.monotonic()
+        log = open(self.log_path, "ab")  # noqa: SIM115
+        position = log.tell()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "config.up", *self.arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=(lambda: os.sched_setaffinity(0, self.cores)) if self.cores else None,
+        )
+        log.close()
+        while not READY.search(self.log_path.read_text(errors="replace")[position:]):
+            if self.process.poll() is not None or time.monotonic() - began > timeout:
+                self.kill9()
+                raise RuntimeError(f"The server did not start:\n{self.log[-4000:]}")
+            time.sleep(0.02)
+        self.wait_until_ready(timeout)
+        self.started_in = time.monotonic() - began
+        return self
+
+    def wait_until_ready(self, timeout=30):
+        """Wait until the port answers ``/readyz``, as after a kill that the supervisor makes good."""
+        until = time.monotonic() + timeout
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.base_url}/readyz", timeout=2).status_code == 200:
+                    return
+            if time.monotonic() > until:
+                raise RuntimeError(f"The server is not ready:\n{self.log[-4000:]}")
+            time.sleep(0.05)
+
+    def stop(self, timeout=20):
+        """Ask it to end, as Ctrl-C does, and wait."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill9()
+                raise
+
+    def kill9(self):
+        """End every process of it at once, unasked."""
+        if not self.process:
+            return
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def kill9_web(self):
+        """End the processes that serve HTTP at once; the supervisor starts them again. The pids that died."""
+        pids = self.web_pids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return pids
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def web_pids(self):
+        """The supervisor's children that run uvicorn, oldest first."""
+        return [pid for pid in descendants(self.process.pid) if b"uvicorn" in command_of(pid)]
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill9() if sys.exc_info()[0] else self.stop()
+
+    # Management ------------------------------------------------------------------------------------------------
+
+    def manage(self, *arguments, environment=None):
+        """The standard output of a management command in this server's folder."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment | (environment or {}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        if done.returncode:
+            raise RuntimeError(f"manage.py {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout.strip()
+
+    def create_api_key(self, name="test", *arguments, workspace="default"):
+        return self.manage("create_api_key", "--workspace", workspace, "--name", name, *arguments)
+
+    def add_provider(self, upstream_url, *models, kind="openai", name=None, credential="sk-upstream", price=(3, 15)):
+        """A provider of this name with models that clients ask for by the names that it is asked for."""
+        prices = ["--input-per-mtok", str(price[0]), "--output-per-mtok", str(price[1])] if price else []
+        return self.manage(
+            "add_provider",
+            *("--kind", kind, "--name", name or f"scripted {kind}", "--base-url", upstream_url),
+            *("--credential-env", "TEST_CREDENTIAL", "--allow-private"),
+            *(part for model in models for part in ("--model", model)),
+            *prices,
+            environment={"TEST_CREDENTIAL": credential},
+        )
+
+    def usage_total(self, *arguments):
+        """What was counted: rows, outcomes, tokens and money, as ``usage_total --json`` prints them."""
+        return json.loads(self.manage("usage_total", "--json", *arguments))
+
+    def settled_usage(self, rows, *arguments, timeout=30):
+        """``usage_total`` once it counts ``rows`` rows: records reach the database a moment after the answer."""
+        until = time.monotonic() + timeout
+        while True:
+            total = self.usage_total(*arguments)
+            if total["rows"] >= rows or time.monotonic() > until:
+                return total
+            time.sleep(0.2)
+
+    @contextlib.contextmanager
+    def database(self):
+        """A read-only connection to the SQLite file, for looking at rows themselves."""
+        import sqlite3
+
+        connection = sqlite3.connect(f"file:{self.folder / 'comptoir.sqlite3'}?mode=ro", uri=True, timeout=10)
+        connection.row_factory = sqlite3.Row
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def rows(self, timeout=10, at_least=0, **wanted):
+        """The request rows that have these values, oldest first, waiting until there are ``at_least`` so many."""
+        where = " AND ".join(f"{column} = ?" for column in wanted) or "1"
+        until = time.monotonic() + timeout
+        while True:
+            with self.database() as connection:
+                query = f"SELECT * FROM usage_requestlog WHERE {where} ORDER BY id"
+                rows = [dict(row) for row in connection.execute(query, list(wanted.values()))]
+            if len(rows) >= at_least or time.monotonic() > until:
+                return rows
+            time.sleep(0.05)
+
+    def row(self, request_id, timeout=10):
+        """The one row of a request, as soon as it is there."""
+        rows = self.rows(timeout=timeout, at_least=1, id=request_id)
+        assert len(rows) == 1, f"{len(rows)} rows of {request_id}"
+        return rows[0]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def descendants(pid):
+    """Every living descendant of a process, parents first."""
+    children = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                children.setdefault(parent, []).append(int(entry.name))
+    found = list(children.get(pid, []))
+    for child in found:
+        found.extend(children.get(child, []))
+    return found
+
+
+def command_of(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
