@@ -28,7 +28,7 @@ class Received:
     path: str
     headers: dict[str, str]  # names in lower case
     body: bytes
-    connection: int
+    id: str  # what the answer carries as x-request-id and request-id
     began_at: float = field(default_factory=time.monotonic)
     sent_chunks: int = 0
     sent_bytes: int = 0
@@ -69,7 +69,7 @@ class Upstream:
         self.default = Script()
         self.requests: list[Received] = []
         self.ledger: dict[str, list[Bill]] = defaultdict(list)
-        self.connections = 0
+        self.received = 0
         self.open_connections: set[Connection] = set()
         self.port = port
         self._playlists: dict[str, Playlist] = {}
@@ -163,8 +163,6 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, upstream):
         self.upstream = upstream
-        upstream.connections += 1
-        self.number = upstream.connections
         self.current = None  # the request that is being answered
         self.closed = asyncio.Event()
 
@@ -201,7 +199,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self):
         path = self.target.decode("latin-1").split("?")[0]
         method = self.parser.get_method().decode()
-        request = Received(method, path, self.headers, b"".join(self.body), self.number)
+        self.upstream.received += 1
+        request = Received(method, path, self.headers, b"".join(self.body), f"upstream-{self.upstream.received}")
         self.upstream.requests.append(request)
         self.current = request
         self.task = asyncio.get_running_loop().create_task(self._answer(request))
@@ -330,7 +329,7 @@ class Connection(asyncio.Protocol):
             lines.append("transfer-encoding: chunked")
         else:
             lines.append("connection: close")
-        lines.append(f"x-request-id: upstream-{self.number}-{len(self.upstream.requests)}")
+        lines += [f"x-request-id: {self.current.id}", f"request-id: {self.current.id}"]
         lines += [f"{name}: {value}" for name, value in headers]
         self._write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
