@@ -21,7 +21,14 @@ import httpcore
 import httpx
 from aiohttp.resolver import ThreadedResolver
 
-from providers.origins import ForbiddenAddress, Origin, connection_verdict, origin_verdict, parse_base_url
+from providers.origins import (
+    ForbiddenAddress,
+    InvalidBaseUrl,
+    Origin,
+    connection_verdict,
+    origin_verdict,
+    parse_base_url,
+)
 
 USER_AGENT = "Comptoir"
 HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
@@ -180,7 +187,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     async def _create_connection(self, req, traces, timeout):  # noqa: ASYNC109
         # aiohttp's one place where a connection is opened; pooled ones were checked when they were.
         try:
-            self._guard.check_origin(Origin(req.url.scheme, req.url.raw_host.rstrip("."), req.url.port))
+            self._guard.check_origin(parse_base_url(str(req.url.origin())).origin)
+        except InvalidBaseUrl as error:
+            raise aiohttp.InvalidUrlClientError(req.url, str(error)) from None
         except ForbiddenAddress as error:
             raise aiohttp.ClientConnectorError(req.connection_key, error) from None
         return await super()._create_connection(req, traces, timeout)
