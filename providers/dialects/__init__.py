@@ -1,0 +1,14 @@
+"""
+Wire formats: what a request asks, where an answer's usage stands, how an error looks.
+
+A dialect is a module with the same names in each: ``NAME``, ``REQUEST_ID_HEADER``, ``read_request``, ``wants_usage``,
+``read_answer``, ``StreamReader``, ``is_complete``, ``error_status``, ``error_body``, ``error_event``, ``read_error``,
+``model_item`` and ``model_list``.
+"""
+
+from importlib import import_module
+
+
+def named(name):
+    """The dialect of that name."""
+    return import_module(f"providers.dialects.{name}")

@@ -1,0 +1,64 @@
+"""Token counts of one answer, the same for every dialect: disjoint counters, where ``None`` is "not reported"."""
+
+import functools
+
+import msgspec
+
+# No model writes a thousand million tokens in one answer: what claims more is a fault of its sender.
+CEILING = 1_000_000_000
+
+
+class TokenUsage(msgspec.Struct, frozen=True):
+    """
+    What a provider reported; no counter holds a token of another.
+
+    ``input_tokens`` are those that were neither read from nor written to a cache; ``cache_write_tokens`` live five
+    minutes (or the provider's default), ``cache_write_1h_tokens`` an hour; ``reasoning_tokens`` are a part of
+    ``output_tokens``.
+    """
+
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    def updated(self, later):
+        """These counts, replaced by each that ``later`` knows: cumulative reports are never summed."""
+        values = [
+            old if new is None else new
+            for old, new in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(later), strict=True)
+        ]
+        return TokenUsage(*values)
+
+    @property
+    def total_input(self):
+        """Every input token, cached or not; ``None`` where the uncached count is unknown."""
+        if self.input_tokens is None:
+            return None
+        cached = (self.cache_read_tokens, self.cache_write_tokens, self.cache_write_1h_tokens)
+        return self.input_tokens + sum(count or 0 for count in cached)
+
+
+def count_of(value):
+    """``value`` as a token count within [0, CEILING], or ``None`` where it is no number at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
+    return int(min(max(value, 0), CEILING))
+
+
+@functools.cache
+def _tokenizer():
+    from splintr import Tokenizer
+
+    return Tokenizer.from_pretrained("o200k_base")
+
+
+def count_tokens(text):
+    """
+    How many tokens ``text`` is in the o200k vocabulary, offline: 8 µs a kilobyte after a first call of 0.1 s.
+
+    Other models' vocabularies differ, so what rests on this says "counted", not "reported".
+    """
+    return len(_tokenizer().encode(text)) if text else 0
