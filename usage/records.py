@@ -1,0 +1,186 @@
+"""
+Request rows: the only writer of ``RequestLog`` and, through ``usage.rollups``, of its sums.
+
+A row is told in two halves, as the journal keeps them: ``Opened`` before the provider is called, ``Closed`` when the
+request has ended. Writing the same rows again changes nothing.
+"""
+
+import datetime
+
+import msgspec
+from django.db import connection, transaction
+
+from console.models import ApiKey
+from providers.models import Price
+from usage import rollups
+from usage.costs import cost_of, rates_of
+from usage.models import Outcome, RequestLog, UsageSource
+
+
+class Opened(msgspec.Struct, array_like=True):
+    """What is known of a request before its provider is called. New fields go to the end, with a default."""
+
+    id: str
+    started_us: int
+    organization_id: int
+    workspace_id: int
+    api_key_id: int | None
+    user_id: int | None
+    source: str
+    endpoint: str
+    dialect: str
+    stream: bool
+    requested_model: str | None
+    provider_id: int | None = None
+    provider_model_id: int | None = None
+    price_id: int | None = None
+    upstream_model: str | None = None
+    client: str | None = None
+    client_retries: int | None = None
+    input_estimate: int | None = None
+
+
+class Closed(msgspec.Struct, array_like=True):
+    """How a request ended. New fields go to the end, with a default."""
+
+    outcome: str
+    status: int | None
+    duration_ms: int
+    usage_source: str = "none"
+    input_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_nanos: int | None = None
+    time_to_first_token_ms: int | None = None
+    overhead_us: int | None = None
+    attempts: int = 0
+    response_model: str | None = None
+    stop_reason: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    upstream_request_id: str | None = None
+
+
+class Progress(msgspec.Struct, array_like=True):
+    """How far a stream has come."""
+
+    elapsed_ms: int
+    input_tokens: int | None
+    output_tokens: int | None
+    time_to_first_token_ms: int | None
+
+
+class Record(msgspec.Struct):
+    """One request, both halves. ``closed.cost_nanos`` of an interrupted one is filled in when it is written."""
+
+    opened: Opened
+    closed: Closed
+
+
+def interrupted(opened: Opened, progress: Progress | None) -> Record:
+    """The record of a request whose process died: what its last progress mark knew, as an estimate."""
+    progress = progress or Progress(0, opened.input_estimate, 0, None)
+    closed = Closed(
+        outcome=Outcome.INTERRUPTED,
+        status=None,
+        duration_ms=progress.elapsed_ms,
+        usage_source=UsageSource.ESTIMATED,
+        input_tokens=progress.input_tokens,
+        output_tokens=progress.output_tokens,
+        time_to_first_token_ms=progress.time_to_first_token_ms,
+        attempts=1,
+    )
+    return Record(opened, closed)
+
+
+OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in {"started_us", "input_estimate"}]
+CLOSED_COLUMNS = list(Closed.__struct_fields__)
+TABLE = RequestLog._meta.db_table
+COLUMNS = [*OPENED_COLUMNS, *CLOSED_COLUMNS, "started_at"]
+LENGTHS = {field.name: field.max_length for field in RequestLog._meta.fields if getattr(field, "max_length", None)}
+
+
+def write_batch(records: list[Record]) -> int:
+    """
+    Insert the rows that are not there yet and add them to the rollups, in one transaction; return how many were new.
+
+    Safe to repeat, and from several processes at once.
+    """
+    _price_interrupted(records)
+    rows = {record.opened.id: _row(record) for record in records}
+    with transaction.atomic():
+        new = _insert(rows)
+        rollups.add(new)
+        _touch_keys(new)
+    return len(new)
+
+
+def _price_interrupted(records):
+    """Compute the cost of records whose process could not; the price is the one fixed at admission."""
+    unpriced = [
+        record.closed.outcome == Outcome.INTERRUPTED and record.closed.cost_nanos is None and record.opened.price_id
+        for record in records
+    ]
+    if any(unpriced):
+        prices = Price.objects.in_bulk({price_id for price_id in unpriced if price_id})
+        for record, price_id in zip(records, unpriced, strict=True):
+            if price_id in prices:
+                record.closed.cost_nanos = cost_of(record.closed, rates_of(prices[price_id]))
+
+
+def _row(record):
+    """The record as a dict of columns, fit for every database: no NUL, nothing longer than its column."""
+    row = {name: getattr(record.opened, name) for name in OPENED_COLUMNS}
+    row.update((name, getattr(record.closed, name)) for name in CLOSED_COLUMNS)
+    row["started_at"] = datetime.datetime.fromtimestamp(record.opened.started_us / 1_000_000, datetime.UTC)
+    for name, length in LENGTHS.items():
+        value = row.get(name)
+        if value is not None and (len(value) > length or "\0" in value):
+            row[name] = value.replace("\0", "\N{REPLACEMENT CHARACTER}")[:length]
+    return row
+
+
+def _insert(rows):
+    """Insert what is missing and return those rows."""
+    if connection.vendor == "postgresql":
+        return _insert_postgresql(rows)
+    # SQLite: the transaction is immediate, so nobody else can insert between the question and the answer.
+    known = set(RequestLog.objects.filter(pk__in=list(rows)).values_list("pk", flat=True))
+    new = [row for row_id, row in rows.items() if row_id not in known]
+    places = ", ".join(["%s"] * len(COLUMNS))
+    adapt = connection.ops.adapt_datetimefield_value
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({places})",  # noqa: S608 - names of our own
+            [[*(row[name] for name in COLUMNS[:-1]), adapt(row["started_at"])] for row in new],
+        )
+    return new
+
+
+def _insert_postgresql(rows):
+    """COPY into a table of the transaction, then insert from it: whoever came first keeps the row."""
+    columns = ", ".join(COLUMNS)
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS arriving (LIKE {TABLE}) ON COMMIT DELETE ROWS")
+        with cursor.copy(f"COPY arriving ({columns}) FROM STDIN") as copy:
+            for row in rows.values():
+                copy.write_row([row[name] for name in COLUMNS])
+        cursor.execute(
+            f"INSERT INTO {TABLE} ({columns}) SELECT {columns} FROM arriving ORDER BY id "  # noqa: S608 - as above
+            "ON CONFLICT DO NOTHING RETURNING id"
+        )
+        return [rows[row_id] for (row_id,) in cursor.fetchall()]
+
+
+def _touch_keys(rows):
+    """Say when each key was last used."""
+    latest = {}
+    for row in rows:
+        key = row["api_key_id"]
+        if key is not None and (key not in latest or latest[key] < row["started_at"]):
+            latest[key] = row["started_at"]
+    for key, moment in sorted(latest.items()):
+        ApiKey.objects.filter(pk=key).exclude(last_used_at__gte=moment).update(last_used_at=moment)

@@ -1,0 +1,144 @@
+"""The sums that dashboards read: kept with the rows, and the same when they are built again from them."""
+
+import datetime
+from zoneinfo import ZoneInfo
+
+from django.db import connection, transaction
+
+from console.models import Organization
+from usage.models import Outcome, RequestLog, UsageRollup
+
+KEYS = ["api_key_id", "user_id", "provider_model_id", "provider_id"]
+DIMENSIONS = ["width", "start", "organization_id", "workspace_id", *KEYS, "source", "outcome", "usage_source"]
+COUNTERS = [
+    "input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens",
+    "reasoning_tokens", "cost_nanos", "duration_ms", "time_to_first_token_ms",
+]  # fmt: skip
+SUMS = ["requests", "unpriced_requests", *COUNTERS, "first_tokens"]
+BATCH = 5_000
+
+
+def add(rows):
+    """
+    Add request rows, given as dicts of columns, to their hours and days.
+
+    Call it in the transaction that inserted them, with those rows alone.
+    """
+    if rows:
+        _upsert(_sums(rows))
+
+
+def rebuild_rollups():
+    """Throw all rollups away and sum every request row again, in one transaction."""
+    with transaction.atomic():
+        _hold_writers()
+        UsageRollup.objects.all().delete()
+        for sums in _sums_of_all_rows():
+            _upsert(sums)
+
+
+def disagreements():
+    """
+    Where the rollups differ from the rows: a list of ``(dimensions, sums of rows, sums of rollups)``, empty when right.
+
+    Both sides are read in one transaction; it costs a pass over every row.
+    """
+    with transaction.atomic():
+        _hold_writers()
+        expected = {}
+        for sums in _sums_of_all_rows():
+            _merge(expected, sums)
+        stored = {
+            tuple(row[: len(DIMENSIONS)]): list(row[len(DIMENSIONS) :])
+            for row in UsageRollup.objects.values_list(*DIMENSIONS, *SUMS).iterator()
+        }
+    return [
+        (dict(zip(DIMENSIONS, key, strict=True)), expected.get(key), stored.get(key))
+        for key in sorted(expected.keys() | stored.keys(), key=str)
+        if expected.get(key) != stored.get(key)
+    ]
+
+
+def _hold_writers():
+    """
+    Let no other transaction add to the rollups until this one ends.
+
+    One that has inserted rows and waits here has not committed them, so they are in neither side. On SQLite the
+    immediate transaction does the same.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {UsageRollup._meta.db_table} IN EXCLUSIVE MODE")
+
+
+def _sums_of_all_rows():
+    columns = ["organization_id", "workspace_id", *KEYS, "source", "outcome", "usage_source", "started_at", *COUNTERS]
+    batch = []
+    for row in RequestLog.objects.values(*columns).iterator(chunk_size=BATCH):
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield _sums(batch)
+            batch = []
+    yield _sums(batch)
+
+
+def _sums(rows):
+    """``{dimensions: sums}`` of the rows, for both widths."""
+    zones = _zones({row["organization_id"] for row in rows})
+    sums = {}
+    for row in rows:
+        started = row["started_at"]
+        hour = started.replace(minute=0, second=0, microsecond=0)
+        day = day_start(started, zones[row["organization_id"]])
+        rest = (
+            row["organization_id"],
+            row["workspace_id"],
+            *((row[key] or 0) for key in KEYS),
+            str(row["source"]),
+            str(row["outcome"]),
+            str(row["usage_source"]),
+        )
+        amounts = [
+            1,
+            # What never reached a provider costs nothing; only what did can be without a price.
+            int(row["cost_nanos"] is None and row["outcome"] != Outcome.REFUSED),
+            *((row[counter] or 0) for counter in COUNTERS),
+            int(row["time_to_first_token_ms"] is not None),
+        ]
+        _merge(
+            sums,
+            {(UsageRollup.Width.HOUR.value, hour, *rest): amounts, (UsageRollup.Width.DAY.value, day, *rest): amounts},
+        )
+    return sums
+
+
+def day_start(moment, zone):
+    """The first instant, in UTC, of the day that ``moment`` falls on in ``zone``."""
+    local = moment.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    return local.astimezone(datetime.UTC)
+
+
+def _merge(into, sums):
+    for key, amounts in sums.items():
+        into[key] = [a + b for a, b in zip(into[key], amounts, strict=True)] if key in into else list(amounts)
+
+
+def _zones(organization_ids):
+    zones = Organization.objects.filter(pk__in=organization_ids).values_list("pk", "time_zone")
+    # A row may outlive its organization; its days are then those of UTC.
+    return dict.fromkeys(organization_ids, datetime.UTC) | {pk: ZoneInfo(name) for pk, name in zones}
+
+
+def _upsert(sums):
+    table = UsageRollup._meta.db_table
+    columns = [*DIMENSIONS, *SUMS]
+    query = (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))}) "  # noqa: S608
+        f"ON CONFLICT ({', '.join(DIMENSIONS)}) DO UPDATE SET "
+        + ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in SUMS)
+    )
+    adapt = connection.ops.adapt_datetimefield_value
+    # In order of their keys, so that two processes never wait for each other crosswise.
+    parameters = [[key[0], adapt(key[1]), *key[2:], *sums[key]] for key in sorted(sums)]
+    with connection.cursor() as cursor:
+        cursor.executemany(query, parameters)
