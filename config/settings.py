@@ -75,6 +75,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "console.pages.PageMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 ASGI_APPLICATION = "config.asgi.application"
@@ -166,6 +167,16 @@ REDIS_URL = env_secret("REDIS_URL")
 # Where this machine's own model listens; set by `./comptoir up`.
 LOCAL_MODEL_URL = env_str("COMPTOIR_LOCAL_MODEL_URL")
 
+# First start -----------------------------------------------------------------------------------------------------
+
+# Read once, when the database has no organization yet.
+OWNER_EMAIL = env_str("COMPTOIR_OWNER_EMAIL") or "owner@localhost"
+OWNER_PASSWORD = env_secret("COMPTOIR_OWNER_PASSWORD")
+FIRST_CURRENCY = (env_str("COMPTOIR_CURRENCY") or "USD").upper()
+FIRST_TIME_ZONE = env_str("COMPTOIR_TIME_ZONE")
+# A generated password stands here from then until `./comptoir up` has shown it.
+FIRST_SIGN_IN_FILE = SECRETS_DIR / "first_sign_in"
+
 # Language and time -----------------------------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
@@ -178,6 +189,8 @@ TIME_ZONE = "UTC"
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+# Not those of apps: django-htmx brings its own copies of htmx.
+STATICFILES_FINDERS = ["django.contrib.staticfiles.finders.FileSystemFinder"]
 STATIC_ROOT = DATA_DIR / "static"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
@@ -186,6 +199,8 @@ STORAGES = {
 
 # Gateway ---------------------------------------------------------------------------------------------------------
 
+# /metrics: open on a plain server, for this bearer where it is set, closed (None) on a public one without it.
+METRICS_TOKEN = env_secret("COMPTOIR_METRICS_TOKEN") or (None if PUBLIC_URL else "")
 JOURNAL_DIR = DATA_DIR / "journal"
 JOURNAL_KEEP_HOURS = env_int("COMPTOIR_JOURNAL_KEEP_HOURS", 24, least=0, most=24 * 90)
 

@@ -1,0 +1,120 @@
+"""The drainer: a thread that moves finished records from the journal into the database, in bulk, until it worked."""
+
+import threading
+import time
+
+import structlog
+from django.db import Error, close_old_connections, connection
+
+from gateway import metrics
+from gateway.journal import Journal, SegmentReader, prune, retire, take_over
+from usage import records
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 0.25
+BATCH = 1_000
+TAKE_OVER_INTERVAL = 5.0
+PRUNE_INTERVAL = 600.0
+LONGEST_WAIT = 5.0
+
+
+class Drainer:
+    """
+    Drains the journal of this process, and the files of processes that have died.
+
+    While the database cannot be written, records stay in their files: memory does not grow with the outage.
+    """
+
+    def __init__(self, journal: Journal, keep_hours: float):
+        self.journal = journal
+        self.keep_hours = keep_hours
+        self._readers = {}
+        self._stop = threading.Event()
+        self._next_take_over = self._next_prune = 0.0
+        self.failing_since = None
+        self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
+
+    def start(self):
+        self._thread.start()
+
+    def stop(self, timeout=10.0):
+        """Drain what is there once more and end; what the database does not take stays in the journal."""
+        self._stop.set()
+        self._thread.join(timeout)
+
+    def _run(self):
+        while not self._stop.wait(INTERVAL):
+            self._attempt()
+        self._attempt()
+        connection.close()
+
+    def _attempt(self):
+        """One round; where the database refuses, wait longer each time and try the same records again."""
+        try:
+            close_old_connections()
+            self._drain_own()
+            now = time.monotonic()
+            if now >= self._next_take_over:
+                self._drain_dead()
+                self._next_take_over = now + TAKE_OVER_INTERVAL
+            if now >= self._next_prune:
+                prune(self.journal.folder, self.keep_hours)
+                self._next_prune = now + PRUNE_INTERVAL
+        except OSError as error:
+            log.error("journal not readable", error=str(error))
+
+    def _drain_own(self):
+        retired = self.journal.retired()
+        for segment in tuple(self.journal.segments):
+            reader = self._readers.get(segment)
+            if reader is None:
+                reader = self._readers[segment] = SegmentReader(segment.path)
+            if not self._write(reader.records(segment.size)):
+                return
+            if segment in retired:
+                del self._readers[segment]
+                reader.close()
+                self.journal.release(segment)
+        metrics.JOURNAL_BYTES.set(self.journal.bytes_waiting)
+
+    def _drain_dead(self):
+        for path in take_over(self.journal.folder):
+            reader = SegmentReader(path)
+            try:
+                found = reader.records()
+                if not self._write(found):
+                    return
+                retire(path)
+            finally:
+                reader.close()
+            metrics.JOURNAL_DAMAGED.inc(reader.damaged)
+            log.info("journal taken over", path=path.name, records=len(found), damaged_bytes=reader.damaged)
+
+    def _write(self, found):
+        """Write the records, whatever it takes; ``False`` where the process ended before it worked."""
+        for start in range(0, len(found), BATCH):
+            wait = INTERVAL
+            while not self._write_batch(found[start : start + BATCH]):
+                if self._stop.wait(wait):
+                    return False
+                wait = min(wait * 2, LONGEST_WAIT)
+        return True
+
+    def _write_batch(self, batch):
+        started = time.perf_counter()
+        try:
+            new = records.write_batch(batch)
+        except Error as error:
+            if self.failing_since is None:
+                self.failing_since = time.monotonic()
+                log.error("database does not take records; they wait in the journal", error=str(error).strip())
+            metrics.DRAIN_FAILURES.inc()
+            connection.close()
+            return False
+        if self.failing_since is not None:
+            log.info("database takes records again", after_seconds=round(time.monotonic() - self.failing_since, 1))
+            self.failing_since = None
+        metrics.DRAINED.inc(new)
+        metrics.DRAIN_SECONDS.observe(time.perf_counter() - started)
+        return True

@@ -1,0 +1,157 @@
+"""One HTTP request as ASGI gives it, and the ways to answer it."""
+
+import asyncio
+import time
+
+import msgspec
+
+from gateway import errors
+from gateway.auth import authenticate
+from gateway.ulid import new_ulid, request_id
+from providers.dialects import anthropic, openai
+
+MAX_BODY = 32 * 1024 * 1024
+BODY_TIMEOUT = 60.0
+JSON_HEADERS = [(b"content-type", b"application/json")]
+# What an Anthropic client says of the wire format, for a provider of that shape.
+PASSED_ON = {b"anthropic-version": "anthropic-version", b"anthropic-beta": "anthropic-beta"}
+
+
+class Http:
+    """
+    A request and its answer.
+
+    ``dialect`` is the caller's; an answer goes out in it and carries the request's id as that dialect names it.
+    """
+
+    __slots__ = ("_receive", "_send", "_started", "caller", "dialect", "headers", "method", "path", "received", "ulid")
+
+    def __init__(self, scope, receive, send):
+        self._receive = receive
+        self._send = send
+        self._started = False
+        self.headers = scope["headers"]
+        self.method = scope["method"]
+        self.path = scope["path"]
+        self.ulid = new_ulid()
+        self.received = time.perf_counter()
+        self.caller = None
+        self.dialect = openai
+        for name, _ in self.headers:
+            if name == b"anthropic-version" or name == b"anthropic-beta":
+                self.dialect = anthropic
+
+    @property
+    def request_id(self):
+        return request_id(self.ulid)
+
+    @property
+    def has_started(self):
+        """Whether the status has gone out already."""
+        return self._started
+
+    # The request ----------------------------------------------------------------------------------------------
+
+    async def authenticate(self, runtime):
+        """The caller; raises ``GatewayError``."""
+        self.caller = await authenticate(self.headers, runtime.keeper)
+        return self.caller
+
+    def header(self, wanted):
+        """The first value of a header, or ``None``."""
+        return next((value for name, value in self.headers if name == wanted), None)
+
+    def text_header(self, wanted):
+        """A header for a record: printable, at most 200 characters."""
+        value = self.header(wanted)
+        if not value:
+            return None
+        text = value[:200].decode("latin-1")
+        return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+    def retry_count(self):
+        """How often the client's SDK has tried this call before, where it says."""
+        value = self.header(b"x-stainless-retry-count") or b""
+        return min(int(value), 1000) if value.isdigit() and len(value) < 5 else None
+
+    def provider_headers(self):
+        """The headers that go on to a provider of the caller's dialect. Raises ``GatewayError``."""
+        if self.dialect is not anthropic:
+            return {}
+        passed = {PASSED_ON[name]: value.decode("latin-1") for name, value in self.headers if name in PASSED_ON}
+        if "anthropic-version" not in passed:
+            raise errors.missing_version()
+        return passed
+
+    async def body(self):
+        """The whole body, counted as it comes. Raises ``GatewayError`` past ``MAX_BODY`` or ``BODY_TIMEOUT``."""
+        encoding = self.header(b"content-encoding")
+        if encoding and encoding.lower() != b"identity":
+            raise errors.encoded_body(encoding.decode("latin-1")[:40])
+        claimed = self.header(b"content-length") or b""
+        if claimed.isdigit() and (len(claimed) > 12 or int(claimed) > MAX_BODY):
+            raise errors.too_large(MAX_BODY)
+        message = await self._receive()
+        if not message.get("more_body"):
+            body = message.get("body", b"")
+            if len(body) > MAX_BODY:
+                raise errors.too_large(MAX_BODY)
+            return body
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                while True:
+                    if message["type"] == "http.disconnect":
+                        raise errors.body_cut()
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > MAX_BODY:
+                        raise errors.too_large(MAX_BODY)
+                    if not message.get("more_body"):
+                        return b"".join(parts)
+                    message = await self._receive()
+        except TimeoutError:
+            raise errors.body_slow() from None
+
+    async def disconnected(self):
+        """Return when the client has gone."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    # The answer -----------------------------------------------------------------------------------------------
+
+    async def send(self, status, headers, body, *, dropped=()):
+        """A whole answer."""
+        await self._start(status, [*headers, (b"content-length", b"%d" % len(body))], dropped)
+        await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
+
+    async def json(self, document):
+        """A whole answer of 200 from plain values."""
+        await self.send(200, JSON_HEADERS, msgspec.json.encode(document))
+
+    async def stream(self, chunk, headers, *, dropped=()):
+        """A part of a streamed answer; the first one starts it."""
+        if not self._started:
+            await self._start(200, headers, dropped)
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def end_stream(self):
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fail(self, error):
+        """Tell the caller of a ``GatewayError``: as a status, or as an event where a stream has begun."""
+        if self._started:
+            event = self.dialect.error_event(error, self.request_id)
+            await self._send({"type": "http.response.body", "body": event, "more_body": False})
+        else:
+            body = self.dialect.error_body(error, self.request_id)
+            await self.send(self.dialect.error_status(error), [*JSON_HEADERS, *error.headers], body)
+
+    async def _start(self, status, headers, dropped):
+        self._started = True
+        headers = [*headers, (self.dialect.REQUEST_ID_HEADER, self.request_id.encode())]
+        if self.caller is not None:
+            headers.append((self.dialect.ORGANIZATION_HEADER, self.caller.organization_uid.encode()))
+        if dropped:
+            headers.append((b"x-comptoir-dropped", ", ".join(dropped)[:1000].encode("ascii", "replace")))
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,0 +1,106 @@
+"""Asking a model from inside the server: the same pipeline, records and limits as the API, without HTTP."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway import endpoints, errors, runtime
+from gateway.calls import Call, Caller
+from gateway.errors import GatewayError
+from gateway.pipeline import complete
+from providers.dialects import openai
+from providers.dialects.request_body import InvalidRequest
+from providers.sse import EventSplitter
+from usage.models import Source
+
+CLIENT = "Comptoir playground"
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The request has an id."""
+
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the request ended: what its row says. ``error_message`` is for the reader."""
+
+    request_id: str
+    outcome: str
+    stop_reason: str | None
+    error_message: str | None
+    input_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    usage_source: str
+    cost_nanos: int | None
+    time_to_first_token_ms: int | None
+    duration_ms: int
+
+
+async def ask(*, workspace, user, request):
+    """
+    Put ``request``, a chat completion in the OpenAI shape, and yield ``Began``, ``Delta`` … and one ``Ended``.
+
+    ``workspace`` comes with its organization. Raises ``GatewayError`` where the request is refused before it begins; a
+    provider that fails later ends the answer with an ``Ended`` that says so. Hold it in ``contextlib.aclosing``:
+    leaving it early ends the provider's work and records the request as cancelled by its client.
+    """
+    serving = runtime.current()
+    if serving is None:
+        raise errors.not_ready()
+    caller = Caller(
+        organization_id=workspace.organization_id,
+        organization_uid=workspace.organization.uid,
+        workspace_id=workspace.pk,
+        workspace_uid=workspace.uid,
+        api_key_id=None,
+        user_id=user.pk,
+        source=Source.PLAYGROUND.value,
+    )
+    fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in (request | {"stream": True}).items()}
+    call = Call(dialect=openai, endpoint="chat_completions", caller=caller, fields=fields, client=CLIENT)
+    try:
+        call.model, call.stream = openai.read_request(fields)
+        async with contextlib.aclosing(complete(call, serving)) as chunks:
+            yield Began(call.id)
+            splitter = EventSplitter()
+            async for chunk in chunks:
+                for event in splitter.feed(chunk):
+                    if text := openai.text_in(event):
+                        yield Delta(text)
+    except InvalidRequest as error:
+        raise _refused(call, errors.invalid(error), serving) from None
+    except GatewayError as error:
+        if not call.recorded:
+            raise _refused(call, error, serving) from None
+    except asyncio.CancelledError:
+        call.client_gone = True
+        raise
+    yield _ended(call)
+
+
+def _refused(call, error, serving):
+    endpoints.record_refusal(call, error, serving)
+    return error
+
+
+def _ended(call):
+    closed = call.closed
+    return Ended(
+        request_id=call.id,
+        **{name: getattr(closed, name) for name in Ended.__dataclass_fields__ if name != "request_id"},
+    )

@@ -1,0 +1,154 @@
+"""The meter of one request: tokens, first token, latency and outcome, as the answer passes."""
+
+import time
+
+import msgspec
+
+from gateway.errors import GatewayError
+from providers.tokens import TokenUsage, count_tokens
+from usage.costs import cost_of
+from usage.models import Outcome, UsageSource
+from usage.records import Closed, Progress
+
+PROGRESS_SECONDS = 1.0
+# Of a text that nobody counted yet; the mark it goes into is an estimate by name.
+BYTES_PER_TOKEN = 4
+
+
+class Meter:
+    """
+    Sees an answer pass and says in the end what it was.
+
+    Dialects tell it through ``saw_text``, ``saw_usage``, ``response_model`` and ``stop_reason``.
+    """
+
+    def __init__(self, call, rates, prompt_text):
+        self.call = call
+        self.rates = rates
+        self.prompt_text = prompt_text
+        self.reported: TokenUsage | None = None
+        self.text: list[str] = []
+        self.written = 0
+        self.response_model = self.stop_reason = self.upstream_request_id = None
+        self.dispatched = self.first_token = None
+        self.marked = call.received
+        self.attempts = 0
+        self.outcome = None
+        self.status = None
+        self.error: GatewayError | None = None
+
+    @property
+    def requested_model(self):
+        return self.call.model
+
+    def dispatch(self):
+        """The provider is being called, once more."""
+        self.attempts += 1
+        if self.dispatched is None:
+            self.dispatched = time.perf_counter()
+
+    def saw_text(self, text):
+        # A whole answer has no first token: it comes at once.
+        if self.first_token is None and self.call.stream:
+            self.first_token = time.perf_counter()
+        self.text.append(text)
+        self.written += len(text)
+
+    def saw_usage(self, usage: TokenUsage | None):
+        """Cumulative: what comes later replaces what came before, counter by counter."""
+        if usage is not None:
+            self.reported = usage if self.reported is None else self.reported.updated(usage)
+
+    def completed(self):
+        self.outcome, self.status = Outcome.COMPLETED, 200
+
+    def failed(self, error: GatewayError):
+        self.outcome, self.status, self.error = error.outcome, error.status, error
+
+    def cancelled(self):
+        """Cut off from outside: by the client that left, or because this process ends."""
+        self.outcome = Outcome.CLIENT_CANCELLED if self.call.client_gone else Outcome.INTERRUPTED
+        self.status = 499 if self.call.client_gone else None
+
+    def progress_due(self) -> Progress | None:
+        """A progress mark, where the last one is a second old."""
+        now = time.perf_counter()
+        if now - self.marked < PROGRESS_SECONDS:
+            return None
+        self.marked = now
+        known = self.reported or TokenUsage()
+        return Progress(
+            elapsed_ms=_milliseconds(now - self.call.received),
+            input_tokens=known.total_input
+            if known.input_tokens is not None
+            else len(self.prompt_text()) // BYTES_PER_TOKEN,
+            output_tokens=known.output_tokens or self.written // BYTES_PER_TOKEN + 1,
+            time_to_first_token_ms=self._first_token_ms(),
+        )
+
+    def count_output(self):
+        """The tokens of the text that passed, counted here."""
+        return count_tokens("".join(self.text))
+
+    def usage(self) -> tuple[TokenUsage, str]:
+        """
+        What the request used, and how that is known.
+
+        Text that was delivered is never free: where the provider did not say what it was, it is counted here.
+        """
+        reported = self.reported or TokenUsage()
+        if (
+            self.outcome == Outcome.COMPLETED
+            and reported.input_tokens is not None
+            and reported.output_tokens is not None
+        ):
+            if reported.output_tokens or not self.written:
+                return reported, UsageSource.REPORTED
+        elif not self.dispatched or (self.outcome == Outcome.UPSTREAM_ERROR and not self.text and not self.reported):
+            # Never sent, or answered with an error: nothing was used.
+            return TokenUsage(), UsageSource.NONE
+        elif reported.input_tokens is not None and reported.output_tokens:
+            # Cut off after the provider had said what it used so far, which may be less than it wrote.
+            return msgspec.structs.replace(
+                reported, output_tokens=max(reported.output_tokens, self.count_output())
+            ), UsageSource.COUNTED
+        counted = self.count_output()
+        known_input = reported.input_tokens if reported.input_tokens is not None else count_tokens(self.prompt_text())
+        # Without a word of the answer the count of the prompt is all there is, and the provider may see it otherwise.
+        source = UsageSource.COUNTED if self.text or self.outcome == Outcome.COMPLETED else UsageSource.ESTIMATED
+        return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=counted), source
+
+    def closed(self) -> Closed:
+        """The second half of the request's record."""
+        now = time.perf_counter()
+        usage, source = self.usage()
+        error = self.error
+        return Closed(
+            outcome=str(self.outcome),
+            status=self.status,
+            duration_ms=_milliseconds(now - self.call.received),
+            usage_source=str(source),
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            output_tokens=usage.output_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            # What was not used costs nothing, whether or not it has a price.
+            cost_nanos=0 if source == UsageSource.NONE else cost_of(usage, self.rates),
+            time_to_first_token_ms=self._first_token_ms(),
+            overhead_us=self.dispatched and int((self.dispatched - self.call.received) * 1_000_000),
+            attempts=self.attempts,
+            response_model=self.response_model,
+            stop_reason=self.stop_reason,
+            error_code=error and error.code,
+            error_message=error and error.message,
+            upstream_request_id=self.upstream_request_id,
+        )
+
+    def _first_token_ms(self):
+        return None if self.first_token is None else _milliseconds(self.first_token - self.call.received)
+
+
+def _milliseconds(seconds):
+    return max(int(seconds * 1000 + 0.5), 0)

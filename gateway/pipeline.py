@@ -1,0 +1,187 @@
+"""The heart: one call to one answer, metered and recorded however it ends."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import msgspec
+import structlog
+
+from gateway import errors, metrics
+from gateway.journal import JournalFull
+from gateway.metering import Meter
+from gateway.routing import route
+from providers import dialects
+from providers.adapters import ADAPTERS
+from providers.dialects import openai
+from providers.dialects.request_body import InvalidRequest
+from providers.errors import Broken, ProviderError, Rejected
+from providers.sse import EventSplitter, EventTooLarge
+from providers.translators import anthropic_to_openai, openai_to_anthropic
+
+log = structlog.get_logger(__name__)
+
+TRANSLATORS = {("anthropic", "openai"): anthropic_to_openai, ("openai", "anthropic"): openai_to_anthropic}
+
+
+async def complete(call, runtime):
+    """
+    Yield the bytes of the answer to ``call`` in its caller's dialect.
+
+    Raises ``GatewayError``: before the first bytes where the call is refused or its provider fails, after them where
+    the provider's answer breaks off. Hold it in ``contextlib.aclosing``, so that leaving it ends the provider's work.
+    """
+    target = await route(call.model, call.caller.organization_id, runtime.keeper)
+    try:
+        exchange = Exchange(call, target)
+    except InvalidRequest as error:
+        raise errors.invalid(error) from None
+    rates = target.rates_at(call.received_at)
+    meter = exchange.meter = Meter(call, rates, exchange.prompt_text)
+    try:
+        entry = runtime.journal.open(call.ulid, call.opened(target, rates and rates.price_id))
+    except JournalFull as error:
+        log.error("journal full", error=str(error))
+        raise errors.storage_full() from None
+    call.recorded = True
+    metrics.IN_FLIGHT.inc()
+    try:
+        async for chunk in exchange.run(runtime.upstream, entry):
+            yield chunk
+        meter.completed()
+    except ProviderError as error:
+        failure = errors.from_provider(error, target.provider_name)
+        meter.failed(failure)
+        log.warning("provider failed", request_id=call.id, provider=target.provider_name, detail=failure.detail)
+        raise failure from None
+    except asyncio.CancelledError:
+        meter.cancelled()
+        raise
+    except GeneratorExit:
+        call.client_gone = True
+        meter.cancelled()
+        raise
+    finally:
+        if meter.outcome is None:
+            meter.failed(errors.internal())
+        call.closed = meter.closed()
+        entry.close(call.closed)
+        metrics.IN_FLIGHT.dec()
+        metrics.ended(call.endpoint, call.closed)
+
+
+class Exchange:
+    """One call to one provider: what goes out, and what of the answer goes to the caller."""
+
+    def __init__(self, call, target):
+        """Build the provider's request. Raises ``InvalidRequest`` for what cannot be said in its dialect."""
+        self.call = call
+        self.target = target
+        self.adapter = ADAPTERS[target.dialect]
+        self.dialect = dialects.named(target.dialect)
+        self.translator = TRANSLATORS.get((call.dialect.NAME, target.dialect))
+        self.meter = None
+        # The same request without what some providers refuse.
+        self.fallback_body = None
+        self.hides_usage = False
+        if self.translator:
+            body, call.dropped = self.translator.request(call.fields, target)
+            self.body = msgspec.json.encode(body)
+            return
+        fields = call.fields
+        if call.model != target.upstream_name:
+            fields = fields | {"model": target.encoded_name}
+        self.body = msgspec.json.encode(fields)
+        if call.stream and not self.dialect.wants_usage(fields):
+            self.hides_usage = True
+            self.fallback_body = self.body
+            self.body = msgspec.json.encode(openai.asking_for_usage(fields))
+
+    def prompt_text(self):
+        """What the prompt says, for counting where the provider does not: the strings of its messages."""
+        return "\n".join(prompt_strings(self.call.fields))
+
+    async def run(self, upstream, entry):
+        """Yield the caller's bytes. Raises ``ProviderError``."""
+        async with AsyncExitStack() as stack:
+            response = await self._open(stack, upstream)
+            self.meter.upstream_request_id = self.adapter.request_id(response)
+            if not self.call.stream:
+                yield self._answer(await self.adapter.read(response))
+                return
+            if response.content_type in {"text/html", "application/json"}:
+                raise Broken("The provider's answer is not a stream.", response.content_type)
+            async for chunk in self._stream(response, entry):
+                yield chunk
+
+    async def _open(self, stack, upstream):
+        self.meter.dispatch()
+        send = {"stream": self.call.stream, "headers": self.call.provider_headers}
+        try:
+            return await stack.enter_async_context(self.adapter.post(upstream, self.target, self.body, **send))
+        except Rejected as error:
+            if self.fallback_body is None or error.status not in {400, 422} or "stream_options" not in error.detail:
+                raise
+        # A provider that knows no stream_options: its tokens are counted here.
+        self.meter.dispatch()
+        return await stack.enter_async_context(self.adapter.post(upstream, self.target, self.fallback_body, **send))
+
+    def _answer(self, body):
+        try:
+            answer = self.dialect.read_answer(body, self.meter)
+        except ValueError as error:
+            raise Broken("The provider's answer is not one of its dialect.", str(error)) from None
+        return self.translator.answer(answer, self.meter, self.call.id) if self.translator else body
+
+    async def _stream(self, response, entry):
+        splitter = EventSplitter()
+        reader = self.dialect.StreamReader(self.meter, hide_usage=self.hides_usage)
+        translation = self._translation()
+        async for received in self.adapter.chunks(response):
+            try:
+                events = splitter.feed(received)
+            except EventTooLarge:
+                raise Broken("The provider sent an event without end.") from None
+            if passed := _passed(events, reader, translation):
+                yield passed
+            if progress := self.meter.progress_due():
+                entry.progress(progress)
+        if passed := _passed(splitter.rest(), reader, translation):
+            yield passed
+        if not self.dialect.is_complete(reader):
+            raise Broken("The provider's answer was cut off.")
+        if translation:
+            yield translation.finish()
+
+    def _translation(self):
+        if self.translator is anthropic_to_openai:
+            return anthropic_to_openai.Stream(self.meter, self.call.id)
+        if self.translator is openai_to_anthropic:
+            with_usage = openai.wants_usage(self.call.fields)
+            return openai_to_anthropic.Stream(self.meter, self.call.id, with_usage=with_usage)
+        return None
+
+
+def _passed(events, reader, translation):
+    """The bytes that go to the caller for some events of the provider."""
+    passed = []
+    for event in events:
+        raw, said = reader.saw(event)
+        if translation is None:
+            passed.append(raw)
+        elif said is not None:
+            passed.append(translation.feed(said))
+    return b"".join(passed)
+
+
+def prompt_strings(fields):
+    """Every text in the prompt: contents, system prompts and tool descriptions, without keys and types."""
+    todo = [msgspec.json.decode(fields[name]) for name in ("system", "messages", "tools") if name in fields]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            todo += value
+        elif isinstance(value, dict):
+            # Pictures and other data in base64 are not text.
+            todo += [part for name, part in value.items() if name not in {"role", "type", "data", "url", "file_data"}]

@@ -1,0 +1,43 @@
+"""What one process holds while it serves; opened and closed with its lifespan."""
+
+import structlog
+from django.conf import settings
+
+from gateway.drainer import Drainer
+from gateway.journal import Journal
+from gateway.snapshot import SnapshotKeeper
+from providers.client import Upstream
+
+log = structlog.get_logger(__name__)
+
+_current = None
+
+
+class Runtime:
+    """Snapshot, journal, drainer and the connections to providers."""
+
+    def __init__(self):
+        self.keeper = SnapshotKeeper()
+        self.journal = Journal(settings.JOURNAL_DIR)
+        self.drainer = Drainer(self.journal, settings.JOURNAL_KEEP_HOURS)
+        self.upstream = Upstream()
+
+    async def start(self):
+        global _current
+        await self.keeper.start()
+        self.drainer.start()
+        _current = self
+
+    async def stop(self):
+        """End in the order in which things depend on each other; what is not drained waits in the journal."""
+        global _current
+        _current = None
+        await self.upstream.close()
+        await self.keeper.stop()
+        self.drainer.stop()
+        self.journal.close()
+
+
+def current() -> Runtime | None:
+    """The runtime of this process; ``None`` outside the server."""
+    return _current

@@ -1,0 +1,178 @@
+"""
+All that a request reads, in memory: keys, models, prices. Immutable, and replaced whole when the revision moves.
+
+No request writes to it. A change in the database is seen within ``POLL_INTERVAL``; a key made a moment ago is looked
+for at once.
+"""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import Error, close_old_connections, connection
+
+from console.models import ApiKey
+from console.revision import current_revision
+from gateway import metrics
+from gateway.calls import Caller
+from providers.credentials import CredentialUnreadable, Secret, unseal
+from providers.endpoints import auth_headers
+from providers.models import Provider, ProviderModel
+from providers.origins import is_private_allowed
+from providers.targets import Target
+from usage.costs import rates_of
+from usage.models import Source
+
+log = structlog.get_logger(__name__)
+
+POLL_INTERVAL = 0.5
+LEAST_INTERVAL = 0.05
+REFRESH_TIMEOUT = 1.0
+# Without the database, known keys go on for so long.
+USABLE_SECONDS = 600.0
+# Beyond this an unknown key may be one that was made meanwhile: not known is then not wrong.
+CURRENT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a request needs of an API key; times are Unix times."""
+
+    caller: Caller
+    is_disabled: bool
+    expires_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state at one revision. ``models`` maps each organization to its public model names, oldest first."""
+
+    revision: int
+    keys: dict[bytes, Key] = field(repr=False)
+    models: dict[int, dict[str, Target]] = field(repr=False)
+
+
+class SnapshotKeeper:
+    """Holds the current snapshot and keeps it current, in a thread of its own for the database."""
+
+    def __init__(self):
+        self.current = Snapshot(-1, {}, {})
+        self.checked_at = float("-inf")
+        self._executor = ThreadPoolExecutor(1, "snapshot")
+        self._refreshing: asyncio.Future | None = None
+        self._task: asyncio.Task | None = None
+        self._failing = False
+
+    async def start(self):
+        """Load the first snapshot; a database that is not there yet only delays it."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._poll())
+
+    async def stop(self):
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._executor.submit(connection.close)
+        self._executor.shutdown(wait=False)
+
+    @property
+    def age(self):
+        """Seconds since the snapshot was last known to be current."""
+        return time.monotonic() - self.checked_at
+
+    async def refresh(self):
+        """
+        Bring the snapshot up to date, or give up after ``REFRESH_TIMEOUT``; never raises.
+
+        Callers at the same time share one question, and there are at most twenty a second.
+        """
+        if self.age < LEAST_INTERVAL:
+            await asyncio.sleep(LEAST_INTERVAL)
+        if self._refreshing is None:
+            self._refreshing = asyncio.get_running_loop().run_in_executor(self._executor, self._look)
+            self._refreshing.add_done_callback(self._looked)
+        await asyncio.wait([self._refreshing], timeout=REFRESH_TIMEOUT)
+
+    def _looked(self, future):
+        self._refreshing = None
+        error = future.exception()
+        if error is None:
+            self.current, self.checked_at = future.result()
+        if (error is not None) != self._failing:
+            self._failing = error is not None
+            if self._failing:
+                log.error("database does not answer; known keys go on", error=str(error).strip())
+            else:
+                log.info("database answers again")
+
+    def _look(self):
+        asked_at = time.monotonic()
+        try:
+            close_old_connections()
+            revision = current_revision()
+            return (self.current if revision == self.current.revision else load(revision)), asked_at
+        except Error:
+            connection.close()
+            raise
+
+    async def _poll(self):
+        while True:
+            await asyncio.sleep(POLL_INTERVAL)
+            await self.refresh()
+            metrics.SNAPSHOT_AGE.set(self.age)
+
+
+def load(revision):
+    """Read the state of ``revision``, or a later one: in a fixed number of queries."""
+    models = {}
+    rows = (
+        ProviderModel.objects.filter(disabled_at=None, provider__disabled_at=None)
+        .select_related("provider__organization")
+        .prefetch_related("prices")
+        .order_by("pk")
+    )
+    for row in rows:
+        models.setdefault(row.organization_id, {})[row.public_name] = _target(row)
+    keys = {}
+    for key in ApiKey.objects.filter(revoked_at=None).select_related("workspace__organization"):
+        workspace = key.workspace
+        caller = Caller(
+            organization_id=workspace.organization_id,
+            organization_uid=workspace.organization.uid,
+            workspace_id=workspace.pk,
+            workspace_uid=workspace.uid,
+            api_key_id=key.pk,
+            user_id=key.created_by_id,
+            source=Source.API.value,
+        )
+        expires_at = key.expires_at.timestamp() if key.expires_at else None
+        keys[bytes(key.digest)] = Key(caller, key.disabled_at is not None, expires_at)
+    return Snapshot(revision, keys, models)
+
+
+def _target(row):
+    provider = row.provider
+    try:
+        secret: Secret | None = unseal(provider)
+        is_usable = True
+    except CredentialUnreadable as error:
+        log.error("credential not readable", provider=provider.uid, error=str(error))
+        secret, is_usable = None, False
+    return Target(
+        public_name=row.public_name,
+        upstream_name=row.name,
+        provider_model_id=row.pk,
+        provider_id=provider.pk,
+        provider_name=provider.name,
+        dialect=provider.dialect,
+        base_url=provider.base_url,
+        private_allowed=is_private_allowed(provider.base_url, provider.approved_private_origin),
+        headers=auth_headers(provider.dialect, secret),
+        is_usable=is_usable,
+        created=int(row.created_at.timestamp()),
+        context_window=row.context_window,
+        max_output_tokens=row.max_output_tokens,
+        counts_tokens=provider.dialect == "anthropic" or provider.kind == Provider.Kind.LOCAL,
+        prices=tuple((price.valid_from.timestamp(), rates_of(price)) for price in row.prices.all()),
+    )

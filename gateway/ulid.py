@@ -1,0 +1,20 @@
+"""Request ids: ULIDs, whose order as text is their order in time, and which nobody can guess."""
+
+import os
+import time
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Two letters a look-up: 26 letters are 130 bits, the 128 of the id and two of padding in front.
+_PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
+PREFIX = "req_"
+
+
+def new_ulid() -> bytes:
+    """48 bits of milliseconds and 80 random ones."""
+    return (time.time_ns() // 1_000_000).to_bytes(6, "big") + os.urandom(10)
+
+
+def request_id(ulid: bytes) -> str:
+    """``req_`` and the 26 letters of a ULID."""
+    number = int.from_bytes(ulid, "big")
+    return PREFIX + "".join([_PAIRS[(number >> shift) & 0x3FF] for shift in range(120, -1, -10)])
