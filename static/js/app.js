@@ -1,0 +1,10 @@
+/** The table of contents of what every page does. Each module is one custom element or one habit. */
+import "./components/copy-button.js";
+import "./components/failures.js";
+import "./components/filter-form.js";
+import "./components/menu-list.js";
+import "./components/modal-dialog.js";
+import "./components/shortcuts.js";
+import "./components/tab-set.js";
+import "./components/theme-choice.js";
+import "./components/toast-note.js";
