@@ -6,3 +6,4 @@ urlpatterns = [
     path("", include("usage.urls")),
     path("", include("playground.urls")),
 ]
+handler500 = "console.views.errors.server_error"

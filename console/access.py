@@ -2,6 +2,7 @@
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
+from django.utils import timezone
 
 from console.models import Member, Organization, Workspace
 
@@ -10,8 +11,8 @@ def get_workspace(request, slug, role=Member.Role.DEVELOPER):
     """
     The workspace that ``request.user`` may enter, with its organization.
 
-    Sets ``request.workspace`` and ``request.member``, which the sidebar reads. Raises ``Http404`` for a stranger
-    and ``PermissionDenied`` for a member without ``role``.
+    Sets ``request.workspace`` and ``request.member``, which the sidebar reads, and activates the organization's time
+    zone. Raises ``Http404`` for a stranger and ``PermissionDenied`` for a member without ``role``.
     """
     workspace = Workspace.objects.select_related("organization").filter(slug=slug).first()
     request.member = _member(request, workspace.organization_id if workspace else None, role)
@@ -43,4 +44,5 @@ def _member(request, organization_id, role):
         raise Http404
     if not member.may(role):
         raise PermissionDenied
+    timezone.activate(member.organization.time_zone)
     return member

@@ -1,7 +1,7 @@
 """The language of a page: the profile's, then the cookie's (chosen before sign-in), then the browser's."""
 
 from django.conf import settings
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.cache import patch_vary_headers
 from django.utils.decorators import sync_and_async_middleware
 
@@ -18,6 +18,8 @@ def LanguageMiddleware(get_response):
     from asgiref.sync import iscoroutinefunction
 
     def begin(request, user):
+        # console.access activates the organization's; a thread must not carry it into the next request.
+        timezone.deactivate()
         translation.activate(choose_language(request, user))
         request.LANGUAGE_CODE = translation.get_language()
 

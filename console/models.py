@@ -3,7 +3,7 @@
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -125,6 +125,29 @@ class ApiKeyQuerySet(models.QuerySet):
     def for_list(self):
         """Everything that one row of the key list shows, in one query."""
         return self.select_related("created_by").order_by("-created_at", "-pk")
+
+    def matching(self, text):
+        """Keys whose name holds ``text`` or whose secret ends with it; all of them for an empty one."""
+        return self.filter(Q(name__icontains=text) | Q(hint__iendswith=text.lstrip("…"))) if text else self
+
+    def of_status(self, status, now=None):
+        """Keys that ``ApiKey.status`` describes as ``status``."""
+        return self.filter(self._statuses(now)[status])
+
+    def counts(self, now=None):
+        """How many keys there are of each status, and of ``all``, in one query."""
+        sums = {name: Count("pk", filter=condition) for name, condition in self._statuses(now).items()}
+        return self.aggregate(all=Count("pk"), **sums)
+
+    def _statuses(self, now):
+        expired = Q(expires_at__lte=now or timezone.now())
+        live = Q(revoked_at=None) & ~(Q(expires_at__isnull=False) & expired)
+        return {
+            ApiKey.Status.ACTIVE.value: live & Q(disabled_at=None),
+            ApiKey.Status.DISABLED.value: live & Q(disabled_at__isnull=False),
+            ApiKey.Status.EXPIRED.value: Q(revoked_at=None) & expired,
+            ApiKey.Status.REVOKED.value: Q(revoked_at__isnull=False),
+        }
 
 
 class ApiKey(models.Model):

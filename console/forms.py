@@ -1,0 +1,119 @@
+"""What people type into the console's pages."""
+
+from datetime import datetime, time, timedelta
+
+from django import forms
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from console.formatting import day
+from console.models import ApiKey, User
+
+
+class SignInForm(forms.Form):
+    email = forms.EmailField(
+        label=_("E-mail"), widget=forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
+    )
+    password = forms.CharField(
+        label=_("Password"), strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
+    )
+
+
+class PreferencesForm(forms.Form):
+    """One choice of the account menu or of the sign-in page's foot."""
+
+    theme = forms.ChoiceField(choices=User.Theme, required=False)
+    language = forms.ChoiceField(choices=settings.LANGUAGES, required=False)
+
+
+class ApiKeyForm(forms.Form):
+    """A new key: its name, and until when it works."""
+
+    NEVER, ON_DATE = "never", "date"
+    DAYS = (30, 90, 365)
+
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=80,
+        help_text=_("Say what uses it. Names can be changed later."),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True}),
+    )
+    expiry = forms.ChoiceField(label=_("Expires"), initial=NEVER)
+    expires_on = forms.DateField(
+        label=_("Last day"),
+        required=False,
+        help_text=_("The key works until the end of that day."),
+        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+    )
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        today = timezone.localdate()
+        in_days = [
+            (str(days), gettext("In %(days)s days, %(day)s") % {"days": days, "day": day(today + timedelta(days=days))})
+            for days in self.DAYS
+        ]
+        self.fields["expiry"].choices = [(self.NEVER, _("Never")), *in_days, (self.ON_DATE, _("On a date"))]
+        self.fields["expires_on"].widget.attrs["min"] = today.isoformat()
+
+    def clean(self):
+        cleaned = super().clean()
+        if cleaned.get("expiry") == self.ON_DATE and "expires_on" in cleaned:
+            if cleaned["expires_on"] is None:
+                self.add_error("expires_on", _("Choose the last day."))
+            elif cleaned["expires_on"] < timezone.localdate():
+                self.add_error("expires_on", _("That day has passed."))
+        return cleaned
+
+    @property
+    def expires_at(self):
+        """The instant from which the key is refused, or ``None``."""
+        expiry = self.cleaned_data["expiry"]
+        if expiry == self.NEVER:
+            return None
+        if expiry == self.ON_DATE:
+            after = self.cleaned_data["expires_on"] + timedelta(days=1)
+            return timezone.make_aware(datetime.combine(after, time.min))
+        return timezone.now() + timedelta(days=int(expiry))
+
+
+class NameForm(forms.Form):
+    """Another name for a key or a workspace, or the name of a new workspace."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=80, widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True})
+    )
+
+
+class ConfirmationForm(forms.Form):
+    """The name of what cannot be brought back, typed once more."""
+
+    confirmation = forms.CharField(
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True, "spellcheck": "false"})
+    )
+
+    def __init__(self, *args, name, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.name = name
+        self.fields["confirmation"].label = gettext("Type %(name)s to confirm") % {"name": name}
+
+    def clean_confirmation(self):
+        if self.cleaned_data["confirmation"] != self.name:
+            raise forms.ValidationError(_("This is not the name."))
+        return self.name
+
+
+class ApiKeyFilterForm(forms.Form):
+    """What narrows the list of keys; unknown values narrow nothing."""
+
+    ALL = "all"
+
+    q = forms.CharField(required=False, max_length=80)
+    status = forms.ChoiceField(required=False, choices=[*ApiKey.Status.choices, (ALL, _("All"))])
+
+    def value(self, name, default=""):
+        """What the reader asked for where it is valid, else ``default``."""
+        self.is_valid()
+        return self.cleaned_data.get(name) or default
