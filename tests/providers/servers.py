@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Recorder(ThreadingHTTPServer):
-    """Answers by ``answers[path]`` and keeps every request in ``requests``; ``accepted`` counts connections."""
+    """Answers by ``answers[path]`` and keeps every request in ``requests`` (header names in lower case); ``accepted`` counts connections."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # one packet an answer
 
     def do_GET(self):
-        self.server.requests.append((self.command, self.path, dict(self.headers.items())))
+        self.server.requests.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
         answer = self.server.answers.get(self.path.partition("?")[0], (404, {}, b"{}"))
         if callable(answer):
             answer(self)
