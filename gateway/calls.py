@@ -37,14 +37,14 @@ class Call:
     recorded: bool = False
     dropped: list = field(default_factory=list)
     ulid: bytes = field(default_factory=new_ulid)
+    id: str = ""
     received_at: float = field(default_factory=time.time)
     received: float = field(default_factory=time.perf_counter)
-    id: str = ""
     # The second half of its record, once it has ended.
     closed: Closed | None = None
 
     def __post_init__(self):
-        self.id = request_id(self.ulid)
+        self.id = self.id or request_id(self.ulid)
 
     def elapsed(self):
         """Seconds since the request came in."""

@@ -109,6 +109,7 @@ async def _serve(http, runtime, endpoint):
         client=http.text_header(b"user-agent"),
         client_retries=http.retry_count(),
         ulid=http.ulid,
+        id=http.request_id,
         received=http.received,
     )
     try:

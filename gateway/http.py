@@ -24,7 +24,19 @@ class Http:
     ``dialect`` is the caller's; an answer goes out in it and carries the request's id as that dialect names it.
     """
 
-    __slots__ = ("_receive", "_send", "_started", "caller", "dialect", "headers", "method", "path", "received", "ulid")
+    __slots__ = (
+        "_receive",
+        "_send",
+        "_started",
+        "caller",
+        "dialect",
+        "headers",
+        "method",
+        "path",
+        "received",
+        "request_id",
+        "ulid",
+    )
 
     def __init__(self, scope, receive, send):
         self._receive = receive
@@ -34,21 +46,13 @@ class Http:
         self.method = scope["method"]
         self.path = scope["path"]
         self.ulid = new_ulid()
+        self.request_id = request_id(self.ulid)
         self.received = time.perf_counter()
         self.caller = None
         self.dialect = openai
         for name, _ in self.headers:
             if name == b"anthropic-version" or name == b"anthropic-beta":
                 self.dialect = anthropic
-
-    @property
-    def request_id(self):
-        return request_id(self.ulid)
-
-    @property
-    def has_started(self):
-        """Whether the status has gone out already."""
-        return self._started
 
     # The request ----------------------------------------------------------------------------------------------
 

@@ -1,16 +1,17 @@
 """
 The journal: what makes every request a record, whatever dies.
 
-Each process appends to files of its own, which it holds locked while it lives. A request is *opened* there before its
-provider is called and *closed* when it has ended, both in the same file. A plain write survives the death of the
-process; a thread beside it syncs the file to disk, so that at most ``SYNC_INTERVAL`` is lost with the machine's power.
+Each process writes to files of its own, which it holds locked while it lives. A request is *opened* there before its
+provider is called and *closed* before the end of its answer goes out, both in the same file. The files are mapped into
+memory at their full size: writing is a copy of some hundred bytes, cannot run out of space, and survives the death of
+the process. A thread syncs them to disk, so that at most ``SYNC_INTERVAL`` is lost with the machine's power.
 
-A frame is ``magic, kind, length, CRC-32, request ULID, payload``; the CRC covers all that follows it and the kind.
-Readers take frames in order, skip what is damaged and wait at a tail that is not whole yet.
+A frame is ``magic, kind, length, CRC-32, request ULID, payload``; the CRC covers kind, ULID and payload. Readers take
+frames in order, skip what is damaged, and wait at a tail that is not whole yet.
 """
 
-import errno
 import fcntl
+import mmap
 import os
 import struct
 import threading
@@ -29,8 +30,11 @@ log = structlog.get_logger(__name__)
 OPEN, PROGRESS, CLOSE = b"OPC"
 HEAD = struct.Struct("<2sBII16s")
 MAGIC = b"\xc7J"
+EMPTY = bytes(HEAD.size)
 MAX_PAYLOAD = 64 * 1024
-SEGMENT_BYTES = 16 * 1024 * 1024
+# What each open request keeps free for its close frame: five texts of 200 characters, four bytes each, and numbers.
+CLOSE_ROOM = 4608
+SEGMENT_BYTES = 4 * 1024 * 1024
 SYNC_INTERVAL = 0.05
 LIVE, DRAINED = ".journal", ".drained"
 
@@ -43,60 +47,80 @@ class JournalFull(Exception):
 
 
 class Segment:
-    """One file of the journal, locked by the process that writes it."""
+    """One file of the journal, of fixed size, locked and mapped by the process that writes it."""
 
     def __init__(self, folder: Path):
         self.path = folder / f"{new_ulid().hex()}{LIVE}"
         draft = self.path.with_suffix(".new")
         # Locked before it has its name, so that nobody takes it for a dead process's.
         self.fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self.fd, fcntl.LOCK_EX)
-        draft.rename(self.path)
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX)
+            allocate(self.fd, SEGMENT_BYTES)
+            self._map = mmap.mmap(self.fd, SEGMENT_BYTES)
+            draft.rename(self.path)
+        except OSError:
+            os.close(self.fd)
+            draft.unlink(missing_ok=True)
+            raise
         self.size = 0
         self.open_requests = 0
-        self.dirty = False
+        self.synced = 0
+
+    def has_room(self, length):
+        """Whether a request may be opened here with a frame of ``length``: each open one keeps room for its end."""
+        return self.size + length + (self.open_requests + 1) * CLOSE_ROOM <= SEGMENT_BYTES
 
     def append(self, data: bytes):
-        """Write at the end, wholly or not at all: readers stop at ``size``. Raises ``OSError``."""
-        written = os.pwrite(self.fd, data, self.size)
-        if written != len(data):
-            # What stands past ``size`` is written over by the next frame.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.size += written
-        self.dirty = True
+        end = self.size + len(data)
+        self._map[self.size : end] = data
+        # Readers of this process stop at ``size``: it moves when the frame is whole.
+        self.size = end
+
+    def sync(self):
+        """Bring what was written to disk."""
+        size = self.size
+        if size != self.synced:
+            sync(self.fd)
+            self.synced = size
+
+    def close(self):
+        """Let go of file and lock."""
+        self._map.close()
+        os.close(self.fd)
 
 
 class Entry:
-    """One open request in the journal. Close it exactly once; closing never fails the request."""
+    """One open request in the journal. Close it exactly once; closing never fails."""
 
-    __slots__ = ("_journal", "opened", "segment", "ulid")
+    __slots__ = ("_segment", "_ulid")
 
-    def __init__(self, journal, segment, ulid, opened):
-        self._journal = journal
-        self.segment = segment
-        self.ulid = ulid
-        self.opened = opened
+    def __init__(self, segment, ulid):
+        self._segment = segment
+        self._ulid = ulid
 
     def progress(self, progress: Progress):
-        """Say how far the stream has come; losing it loses only precision."""
-        try:
-            self.segment.append(frame(PROGRESS, self.ulid, _encode(progress)))
-        except OSError:
-            pass
+        """Say how far the stream has come, where there is room for it."""
+        data = frame(PROGRESS, self._ulid, _encode(progress))
+        if self._segment.has_room(len(data)):
+            self._segment.append(data)
 
     def close(self, closed: Closed):
-        """Say how the request ended. Without room the record waits in memory and is written when there is some."""
-        self._journal.finish(self, frame(CLOSE, self.ulid, _encode(closed)))
+        """Say how the request ended."""
+        data = frame(CLOSE, self._ulid, _encode(closed))
+        if len(data) > CLOSE_ROOM:
+            data = frame(CLOSE, self._ulid, _encode(shortened(closed)))
+        self._segment.append(data)
+        self._segment.open_requests -= 1
 
 
 class Journal:
-    """The journal of this process, used from its event loop alone."""
+    """The journal of this process, written from its event loop alone."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.segments = [Segment(folder)]
-        self._unwritten: list[tuple[Entry, bytes]] = []
         # Between the thread that syncs and the one that lets go of drained files.
         self._files = threading.Lock()
         self._stop = threading.Event()
@@ -105,41 +129,22 @@ class Journal:
 
     def open(self, ulid: bytes, opened: Opened) -> Entry:
         """Record that a request begins. Raises ``JournalFull``: then its provider must not be called."""
-        segment = self._writable()
-        try:
-            segment.append(frame(OPEN, ulid, _encode(opened)))
-        except OSError as error:
-            raise JournalFull(str(error)) from error
+        data = frame(OPEN, ulid, _encode(opened))
+        segment = self._with_room_for(len(data))
+        segment.append(data)
         segment.open_requests += 1
-        return Entry(self, segment, ulid, opened)
+        return Entry(segment, ulid)
 
     def refuse(self, ulid: bytes, opened: Opened, closed: Closed):
-        """Record a request that was refused before any provider was called, in one write."""
+        """Record a request that was refused before any provider was called."""
         try:
-            self._writable().append(frame(OPEN, ulid, _encode(opened)) + frame(CLOSE, ulid, _encode(closed)))
-        except (OSError, JournalFull) as error:
+            self.open(ulid, opened).close(closed)
+        except JournalFull as error:
             log.error("refusal not recorded", request_id=opened.id, error=str(error))
 
-    def finish(self, entry: Entry, data: bytes):
-        try:
-            self._write_waiting()
-            entry.segment.append(data)
-        except OSError as error:
-            log.error("journal full, record held in memory", request_id=entry.opened.id, error=str(error))
-            self._unwritten.append((entry, data))
-        else:
-            entry.segment.open_requests -= 1
-
-    def _write_waiting(self):
-        while self._unwritten:
-            entry, data = self._unwritten[0]
-            entry.segment.append(data)
-            entry.segment.open_requests -= 1
-            self._unwritten.pop(0)
-
-    def _writable(self):
+    def _with_room_for(self, length):
         segment = self.segments[-1]
-        if segment.size < SEGMENT_BYTES:
+        if segment.has_room(length):
             return segment
         try:
             segment = Segment(self.folder)
@@ -160,20 +165,17 @@ class Journal:
         """Give up a retired segment whose records are all in the database."""
         with self._files:
             self.segments.remove(segment)
+            os.truncate(segment.path, segment.size)
             retire(segment.path)
-            os.close(segment.fd)
+            segment.close()
 
     def close(self):
         """Sync and let go of every file: what is not drained, the next process takes over."""
         self._stop.set()
         self._syncer.join()
-        try:
-            self._write_waiting()
-        except OSError as error:
-            log.error("records lost: no room in the journal", count=len(self._unwritten), error=str(error))
         self._sync()
         for segment in self.segments:
-            os.close(segment.fd)
+            segment.close()
 
     def _sync_for_ever(self):
         while not self._stop.wait(SYNC_INTERVAL):
@@ -182,12 +184,25 @@ class Journal:
     def _sync(self):
         with self._files:
             for segment in self.segments:
-                if segment.dirty:
-                    segment.dirty = False
-                    try:
-                        sync(segment.fd)
-                    except OSError as error:
-                        log.error("journal not synced", path=str(segment.path), error=str(error))
+                try:
+                    segment.sync()
+                except OSError as error:
+                    log.error("journal not synced", path=str(segment.path), error=str(error))
+
+
+def allocate(fd, size):
+    """Give a file its full size on the disk, so that writing to its map cannot fail. Raises ``OSError``."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+    else:
+        os.write(fd, bytes(size))
+
+
+def shortened(closed: Closed) -> Closed:
+    """``closed`` with its texts cut, so that its frame fits the room that was kept for it."""
+    texts = ("response_model", "stop_reason", "error_code", "error_message", "upstream_request_id")
+    cut = {name: value[:200] for name in texts if (value := getattr(closed, name)) is not None}
+    return msgspec.structs.replace(closed, **cut)
 
 
 def frame(kind: int, ulid: bytes, payload: bytes) -> bytes:
@@ -244,13 +259,17 @@ class SegmentReader:
                     self._take(found, kind, ulid, buffer[at + HEAD.size : end])
                     at = end
                     continue
+            if buffer[at : at + HEAD.size] == EMPTY:
+                # The unwritten rest of a file: as far as this reader can see, the end.
+                at = len(buffer)
+                break
             # Damage: on to the next place where a frame could begin.
             following = buffer.find(MAGIC, at + 1)
             skip = following if following >= 0 else max(len(buffer) - 1, at + 1)
-            self.damaged += skip - at
+            self.damaged += len(buffer[at:skip].rstrip(b"\0"))
             at = skip
         if not more_may_come:
-            self.damaged += len(buffer) - at
+            self.damaged += len(buffer[at:].rstrip(b"\0"))
             at = len(buffer)
         self._buffer = buffer[at:]
 

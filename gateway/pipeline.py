@@ -1,7 +1,6 @@
 """The heart: one call to one answer, metered and recorded however it ends."""
 
 import asyncio
-from contextlib import AsyncExitStack
 
 import msgspec
 import structlog
@@ -46,8 +45,11 @@ async def complete(call, runtime):
     metrics.IN_FLIGHT.inc()
     try:
         async for chunk in exchange.run(runtime.upstream, entry):
+            if exchange.is_complete:
+                # Before its end goes out, so that no caller holds an answer that could still lose its record.
+                meter.completed()
+                _record(call, meter, entry)
             yield chunk
-        meter.completed()
     except ProviderError as error:
         failure = errors.from_provider(error, target.provider_name)
         meter.failed(failure)
@@ -61,6 +63,13 @@ async def complete(call, runtime):
         meter.cancelled()
         raise
     finally:
+        if call.closed is None:
+            _record(call, meter, entry)
+
+
+def _record(call, meter, entry):
+    """Close the request's record, once."""
+    if call.closed is None:
         if meter.outcome is None:
             meter.failed(errors.internal())
         call.closed = meter.closed()
@@ -80,6 +89,7 @@ class Exchange:
         self.dialect = dialects.named(target.dialect)
         self.translator = TRANSLATORS.get((call.dialect.NAME, target.dialect))
         self.meter = None
+        self.is_complete = False
         # The same request without what some providers refuse.
         self.fallback_body = None
         self.hides_usage = False
@@ -101,29 +111,34 @@ class Exchange:
         return "\n".join(prompt_strings(self.call.fields))
 
     async def run(self, upstream, entry):
-        """Yield the caller's bytes. Raises ``ProviderError``."""
-        async with AsyncExitStack() as stack:
-            response = await self._open(stack, upstream)
+        """Yield the caller's bytes; ``is_complete`` is set before the last of them. Raises ``ProviderError``."""
+        response = await self._open(upstream)
+        try:
             self.meter.upstream_request_id = self.adapter.request_id(response)
             if not self.call.stream:
-                yield self._answer(await self.adapter.read(response))
+                body = self._answer(await self.adapter.read(response))
+                self.is_complete = True
+                yield body
                 return
             if response.content_type in {"text/html", "application/json"}:
                 raise Broken("The provider's answer is not a stream.", response.content_type)
             async for chunk in self._stream(response, entry):
                 yield chunk
+        finally:
+            # Gives the connection back after a whole answer and closes it after less.
+            response.close()
 
-    async def _open(self, stack, upstream):
+    async def _open(self, upstream):
         self.meter.dispatch()
         send = {"stream": self.call.stream, "headers": self.call.provider_headers}
         try:
-            return await stack.enter_async_context(self.adapter.post(upstream, self.target, self.body, **send))
+            return await self.adapter.post(upstream, self.target, self.body, **send)
         except Rejected as error:
             if self.fallback_body is None or error.status not in {400, 422} or "stream_options" not in error.detail:
                 raise
         # A provider that knows no stream_options: its tokens are counted here.
         self.meter.dispatch()
-        return await stack.enter_async_context(self.adapter.post(upstream, self.target, self.fallback_body, **send))
+        return await self.adapter.post(upstream, self.target, self.fallback_body, **send)
 
     def _answer(self, body):
         try:
@@ -141,16 +156,22 @@ class Exchange:
                 events = splitter.feed(received)
             except EventTooLarge:
                 raise Broken("The provider sent an event without end.") from None
-            if passed := _passed(events, reader, translation):
+            passed = _passed(events, reader, translation)
+            # What the caller takes for the end: the provider's own, or the one that a translation adds.
+            self.is_complete = reader.ended and translation is None
+            if passed:
                 yield passed
             if progress := self.meter.progress_due():
                 entry.progress(progress)
-        if passed := _passed(splitter.rest(), reader, translation):
-            yield passed
+        passed = _passed(splitter.rest(), reader, translation)
         if not self.dialect.is_complete(reader):
+            if passed:
+                yield passed
             raise Broken("The provider's answer was cut off.")
+        self.is_complete = True
         if translation:
-            yield translation.finish()
+            passed += translation.finish()
+        yield passed
 
     def _translation(self):
         if self.translator is anthropic_to_openai:

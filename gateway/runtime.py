@@ -1,14 +1,13 @@
 """What one process holds while it serves; opened and closed with its lifespan."""
 
-import structlog
+import gc
+
 from django.conf import settings
 
 from gateway.drainer import Drainer
 from gateway.journal import Journal
 from gateway.snapshot import SnapshotKeeper
 from providers.client import Upstream
-
-log = structlog.get_logger(__name__)
 
 _current = None
 
@@ -26,6 +25,10 @@ class Runtime:
         global _current
         await self.keeper.start()
         self.drainer.start()
+        # What is loaded by now stays: the collector need not look at it again, and need not look at all so often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         _current = self
 
     async def stop(self):

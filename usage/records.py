@@ -133,8 +133,7 @@ def _price_interrupted(records):
 
 def _row(record):
     """The record as a dict of columns, fit for every database: no NUL, nothing longer than its column."""
-    row = {name: getattr(record.opened, name) for name in OPENED_COLUMNS}
-    row.update((name, getattr(record.closed, name)) for name in CLOSED_COLUMNS)
+    row = msgspec.structs.asdict(record.opened) | msgspec.structs.asdict(record.closed)
     row["started_at"] = datetime.datetime.fromtimestamp(record.opened.started_us / 1_000_000, datetime.UTC)
     for name, length in LENGTHS.items():
         value = row.get(name)

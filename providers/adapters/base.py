@@ -2,12 +2,13 @@
 
 import asyncio
 import email.utils
+import functools
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import aiohttp
 import structlog
+from yarl import URL
 
 from providers.endpoints import endpoint_url
 from providers.errors import Broken, OwnAccount, Rejected, TimedOut, Unreachable
@@ -37,15 +38,14 @@ class Adapter:
     request_id_headers: tuple[str, ...]
     headers: dict[str, str] = field(default_factory=dict)
 
-    @asynccontextmanager
     async def post(self, upstream, target, body, *, stream, headers=None, path=None):
         """
-        Send ``body`` to ``target`` and yield its open answer, an ``aiohttp.ClientResponse`` of status 200.
+        Send ``body`` to ``target`` and return its open answer, an ``aiohttp.ClientResponse`` of status 200.
 
-        Leaving the block before the answer has ended closes the connection, and so ends the provider's work.
+        The caller closes it: before the answer has ended that closes the connection, and so ends the provider's work.
         Raises a ``ProviderError``.
         """
-        url = endpoint_url(target.dialect, target.base_url, path or self.path)
+        url = _url(target.dialect, target.base_url, path or self.path)
         sent = {"content-type": "application/json", **self.headers, **target.headers, **(headers or {})}
         try:
             session = upstream.session_for(target.base_url, target.private_allowed)
@@ -57,14 +57,13 @@ class Adapter:
             raise TimedOut("The provider did not answer in time.", repr(error)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unreachable("The provider could not be reached.", repr(error)) from None
+        if response.status == 200 and response.headers.get("content-encoding", "identity").lower() == "identity":
+            return response
         try:
             if response.status != 200:
                 raise await self._rejection(response, target)
-            if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise Broken("The provider's answer is compressed although it was asked not to be.")
-            yield response
+            raise Broken("The provider's answer is compressed although it was asked not to be.")
         finally:
-            # Gives the connection back after a whole answer and closes it after less.
             response.close()
 
     async def read(self, response):
@@ -113,6 +112,11 @@ class Adapter:
             retry_after=_retry_after(response.headers.get("retry-after")),
             detail=detail[:500],
         )
+
+
+@functools.lru_cache(4096)
+def _url(dialect, base_url, path):
+    return URL(endpoint_url(dialect, base_url, path))
 
 
 async def _whole(response):

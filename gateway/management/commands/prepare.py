@@ -5,12 +5,14 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
 from django.contrib.staticfiles.finders import get_finders
 from django.core.exceptions import ValidationError
+from django.core.files.storage import storages
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, OperationalError, connection
@@ -83,7 +85,10 @@ def first_start():
     shown = settings.FIRST_SIGN_IN_FILE
     if not Organization.objects.exists():
         # Before the owner exists: should this process end in between, no password is lost.
-        write_private(shown, json.dumps({"email": settings.OWNER_EMAIL, "password": None if settings.OWNER_PASSWORD else password}))
+        write_private(
+            shown,
+            json.dumps({"email": settings.OWNER_EMAIL, "password": None if settings.OWNER_PASSWORD else password}),
+        )
         owner = bootstrap(
             email=settings.OWNER_EMAIL,
             password=password,
@@ -111,10 +116,8 @@ def collect_static_files():
 
 def static_fingerprint():
     """A digest over every source's name, size and time, and over what processes them."""
-    import config.storage
-
-    digest = hashlib.sha256(importlib.metadata.version("django").encode())
-    digest.update(Path(config.storage.__file__).read_bytes())
+    processor = sys.modules[type(storages["staticfiles"]).__module__].__file__
+    digest = hashlib.sha256(importlib.metadata.version("django").encode() + Path(processor).read_bytes())
     for finder in get_finders():
         for name, storage in finder.list(None):
             status = os.stat(storage.path(name))
