@@ -49,6 +49,8 @@ def logging_config(level, form):
                 "uvicorn": {"level": "WARNING"},
                 "uvicorn.access": {"level": "WARNING"},
                 "asyncio": {"level": "WARNING"},
+                "httpx": {"level": "WARNING"},
+                "httpcore": {"level": "WARNING"},
                 "django.request": {"level": "ERROR"},
             },
         }
