@@ -31,7 +31,7 @@ class Command(BaseCommand):
     # What could be wrong shows in what it does; the checks would cost a start half a second.
     requires_system_checks = []
 
-    def handle(self, **options):
+    def handle(self, *, verbosity, **options):
         with one_at_a_time():
             try:
                 done = [*migrate(), *first_start(), *collect_static_files()]
@@ -43,7 +43,7 @@ class Command(BaseCommand):
                 raise CommandError(f"The data folder {settings.DATA_DIR} cannot be written: {error}.") from None
             except DatabaseError as error:
                 raise CommandError(f"The database could not be brought up to date: {_line(error)}") from error
-        return ", ".join(done) or "Nothing to do."
+        return f"Prepared: {', '.join(done) or 'nothing to do'}." if verbosity else None
 
 
 @contextmanager

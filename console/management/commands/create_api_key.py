@@ -1,0 +1,46 @@
+"""Make an API key from the command line and print it, and nothing else."""
+
+import datetime
+import re
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from console.models import Workspace
+from console.services import create_api_key
+
+UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+class Command(BaseCommand):
+    help = "Create an API key of a workspace and print it; it is not shown again."
+    requires_system_checks = []
+
+    def add_arguments(self, parser):
+        parser.add_argument("--workspace", required=True, help="the workspace's slug, say default")
+        parser.add_argument("--name", required=True, help="what people will know the key by")
+        parser.add_argument("--expires", metavar="30d", help="when it stops working: a number and h, d or w")
+
+    def handle(self, *, workspace, name, expires, **options):
+        found = Workspace.objects.filter(slug=workspace).first()
+        if found is None:
+            raise CommandError(f"There is no workspace {workspace!r}.")
+        try:
+            _, secret = create_api_key(
+                workspace=found,
+                name=name.strip(),
+                created_by=None,
+                expires_at=timezone.now() + lifetime(expires) if expires else None,
+            )
+        except ValidationError as error:
+            raise CommandError(" ".join(error.messages)) from None
+        return secret
+
+
+def lifetime(text):
+    """The time span that ``30d`` and the like mean."""
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", text.strip())
+    if not match:
+        raise CommandError(f"--expires takes a number and h, d or w, such as 30d, not {text!r}.")
+    return datetime.timedelta(**{UNITS[match[2]]: int(match[1])})
