@@ -1,0 +1,64 @@
+"""The Celery application: slow and periodic work. The gateway and the console answer without any worker."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+from celery import Celery, signals
+from celery.schedules import crontab
+from django.conf import settings
+
+# Redis gives a task out again when it has not been acknowledged for so long: more than any task may take.
+VISIBILITY_SECONDS = 30 * 60
+
+
+def broker_options(url, folder):
+    """Transport options for the broker at ``url``; the folders of the embedded one are made."""
+    if not url.startswith("filesystem:"):
+        return {
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+        }
+    queue, control = folder / "queue", folder / "control"
+    for path in (queue, control):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return {
+        "data_folder_in": str(queue),
+        "data_folder_out": str(queue),
+        "control_folder": str(control),
+        "store_processed": False,
+    }
+
+
+app = Celery("comptoir")
+app.conf.update(
+    broker_url=settings.CELERY_BROKER_URL,
+    broker_transport_options=broker_options(settings.CELERY_BROKER_URL, settings.CELERY_DATA_DIR),
+    broker_connection_retry_on_startup=True,
+    # A task takes its work from a table and may run twice; one that is lost is swept up again.
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    task_ignore_result=True,
+    worker_prefetch_multiplier=1,
+    worker_enable_remote_control=False,
+    worker_send_task_events=False,
+    task_serializer="json",
+    accept_content=["json"],
+    timezone="UTC",
+    beat_schedule_filename=str(settings.CELERY_DATA_DIR / "beat"),
+    beat_schedule={
+        "clear expired sessions": {
+            "task": "console.tasks.clear_expired_sessions",
+            "schedule": crontab(hour=3, minute=20),
+        },
+        "check books": {"task": "usage.tasks.check_books", "schedule": crontab(minute=40)},
+    },
+)
+settings.CELERY_DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
+app.autodiscover_tasks()
+
+
+@signals.setup_logging.connect
+def keep_logging(**_):
+    """Django has set logging up; without this receiver Celery would replace it."""
