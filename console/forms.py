@@ -45,7 +45,7 @@ class ApiKeyForm(forms.Form):
         label=_("Last day"),
         required=False,
         help_text=_("The key works until the end of that day."),
-        widget=forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d"),
+        widget=forms.DateInput(attrs={"type": "date", "aria-required": "true"}, format="%Y-%m-%d"),
     )
 
     def __init__(self, *args, **kwargs):

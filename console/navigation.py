@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.urls import NoReverseMatch, reverse
 from django.utils.functional import Promise, SimpleLazyObject
+from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from console.models import Member, Workspace
@@ -44,7 +45,10 @@ ORGANIZATION_PAGES = [
 
 def navigation(request):
     """The reader's place, lazily: a page without a sidebar costs no query."""
-    context = {"languages": [(code, LANGUAGE_NAMES[code]) for code, _name in settings.LANGUAGES]}
+    context = {
+        "LANGUAGE_CODE": get_language(),
+        "languages": [(code, LANGUAGE_NAMES[code]) for code, _name in settings.LANGUAGES],
+    }
     member, workspace = getattr(request, "member", None), getattr(request, "workspace", None)
     if member is None:
         return context

@@ -132,12 +132,17 @@ def copy_button(label, value=""):
 def field(bound_field, hint=""):
     """A form's field with its label, and beneath it the hint or, in its place, the error."""
     hint = hint or bound_field.help_text
-    attrs = {} if bound_field.field.widget.input_type in {"checkbox", "radio"} else {"class": "input"}
+    attrs = {} if getattr(bound_field.field.widget, "input_type", "") in {"checkbox", "radio"} else {"class": "input"}
     attrs |= {"class": f"{attrs.get('class', '')} {bound_field.field.widget.attrs.get('class', '')}".strip()}
     note = "error" if bound_field.errors else "hint" if hint else ""
     if note:
         attrs["aria-describedby"] = f"{bound_field.auto_id}_{note}"
-    return {"field": bound_field, "widget": bound_field.as_widget(attrs=attrs), "hint": hint}
+    return {
+        "field": bound_field,
+        "widget": bound_field.as_widget(attrs=attrs),
+        "hint": hint,
+        "is_optional": not bound_field.field.required and "aria-required" not in bound_field.field.widget.attrs,
+    }
 
 
 @register.simple_tag

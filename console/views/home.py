@@ -6,6 +6,7 @@ from django.views.decorators.http import require_GET
 
 from console.access import get_workspace
 from console.addresses import base_url
+from console.first_steps import steps_of
 
 
 @login_required
@@ -13,5 +14,12 @@ from console.addresses import base_url
 def home(request, workspace_slug):
     """The next steps while any are left, today's figures, and how a program calls the gateway."""
     workspace = get_workspace(request, workspace_slug)
-    context = {"section": "home", "base_url": base_url(request), "has_key": workspace.api_keys.exists()}
-    return render(request, "console/home.html", context)
+    steps = steps_of(workspace, request.member)
+    done = sum(step["is_done"] for step in steps)
+    context = {
+        "section": "home",
+        "steps": steps if done < len(steps) else [],
+        "done": done,
+        "base_url": base_url(request),
+    }
+    return render(request, "console/home.html" + ("#steps" if request.htmx else ""), context)

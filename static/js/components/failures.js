@@ -2,8 +2,19 @@
 const phrases = document.getElementById("phrases").dataset;
 const BY_STATUS = { 401: phrases.signedOut, 403: phrases.forbidden, 404: phrases.notFound, 429: phrases.tooMany };
 
+/** What stands outside an open dialog can be neither heard nor reached: there the toast stands in the dialog. */
+function place() {
+  const dialog = document.querySelector("modal-dialog dialog[open]");
+  if (!dialog) return document.getElementById("toasts");
+  const toasts = dialog.querySelector(".toasts") ?? document.createElement("div");
+  toasts.className = "toasts";
+  toasts.setAttribute("role", "status");
+  dialog.append(toasts);
+  return toasts;
+}
+
 function show(text) {
-  const toasts = document.getElementById("toasts");
+  const toasts = place();
   if ([...toasts.children].some((toast) => toast.textContent.trim() === text)) return;
   const toast = document.getElementById("toast-failure").content.firstElementChild.cloneNode(true);
   toast.querySelector("span").textContent = text;
