@@ -1,2 +1,29 @@
+from django.urls import include, path
+
+from playground import views
+
 app_name = "playground"
-urlpatterns = []
+
+conversation_patterns = [
+    path("", views.conversation, name="conversation"),
+    path("delete/", views.conversation_delete, name="conversation_delete"),
+    path("bring-back/", views.bring_back, name="bring_back"),
+    path("messages/<str:message_uid>/", views.message_detail, name="message_detail"),
+    path("messages/<str:message_uid>/edit/", views.message_edit, name="message_edit"),
+]
+urlpatterns = [
+    path(
+        "w/<slug:workspace_slug>/playground/",
+        include(
+            [
+                path("", views.start, name="start"),
+                path("send/", views.send, name="send"),
+                path("parameters/", views.parameters, name="parameters"),
+                path("code/", views.code, name="code"),
+                path("snippets/", views.snippet_list, name="snippets"),
+                path("conversations/", views.conversation_list, name="conversation_list"),
+                path("<str:conversation_uid>/", include(conversation_patterns)),
+            ]
+        ),
+    ),
+]
