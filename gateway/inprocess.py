@@ -1,6 +1,5 @@
 """Asking a model from inside the server: the same pipeline, records and limits as the API, without HTTP."""
 
-import asyncio
 import contextlib
 from dataclasses import dataclass
 
@@ -73,6 +72,8 @@ async def ask(*, workspace, user, request):
     )
     fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in (request | {"stream": True}).items()}
     call = Call(dialect=openai, endpoint="chat_completions", caller=caller, fields=fields, client=CLIENT)
+    # A cancellation reaches the pipeline before it passes here, and who cancels this is the one who asked.
+    call.client_gone = True
     try:
         call.model, call.stream = openai.read_request(fields)
         async with contextlib.aclosing(complete(call, serving)) as chunks:
@@ -87,9 +88,6 @@ async def ask(*, workspace, user, request):
     except GatewayError as error:
         if not call.recorded:
             raise _refused(call, error, serving) from None
-    except asyncio.CancelledError:
-        call.client_gone = True
-        raise
     yield _ended(call)
 
 
