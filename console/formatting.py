@@ -1,5 +1,6 @@
 """Money, tokens and time as the reader's language writes them."""
 
+import re
 from datetime import datetime
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
@@ -180,7 +181,8 @@ def _currency(amount, currency, digits):
         currency_digits=False,
         group_separator=_groups(amount, locale),
     )
-    return text.replace("\N{NO-BREAK SPACE}", THIN)
+    # A currency without a sign of its own, as in KWD 1.250, which Babel writes without a space.
+    return re.sub(r"(?<=[A-Z])(?=\d)", THIN, text).replace("\N{NO-BREAK SPACE}", THIN)
 
 
 def _groups(number, locale):

@@ -1,7 +1,7 @@
 """What holds for every page: it is kept by no cache, and a session that has ended leads a fragment to the sign-in."""
 
 from asgiref.sync import iscoroutinefunction
-from django.shortcuts import resolve_url
+from django.urls import reverse
 from django.utils.decorators import sync_and_async_middleware
 from django_htmx.http import HttpResponseClientRedirect
 
@@ -16,10 +16,10 @@ def PageMiddleware(get_response):
 
     def finish(request, response):
         response.setdefault("Cache-Control", "no-store")
-        sign_in = resolve_url("console:sign_in")
+        sign_in = reverse("console:sign_in")
         if request.htmx and response.status_code == 302 and response.url.split("?")[0] == sign_in:
             here = request.htmx.current_url_abs_path
-            return HttpResponseClientRedirect(resolve_url("console:sign_in", _query={"next": here} if here else None))
+            return HttpResponseClientRedirect(reverse("console:sign_in", query={"next": here} if here else None))
         return response
 
     if iscoroutinefunction(get_response):

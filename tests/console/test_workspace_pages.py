@@ -1,0 +1,56 @@
+from django.urls import reverse
+
+from console.models import AuditEvent, Workspace
+from tests import factories
+
+HTMX = {"HX-Request": "true"}
+
+
+def url(name, organization, *args):
+    return reverse(f"console:workspace_{name}", args=[organization.slug, *args])
+
+
+def test_an_admin_sees_every_workspace_with_its_keys(alice_client, organization, workspace):
+    factories.make_api_key(workspace)
+    listed = alice_client.get(url("list", organization)).context["listed"]
+    assert [(row.name, row.key_count) for row in listed] == [("default", 1)]
+
+
+def test_the_list_costs_the_same_for_many(alice_client, organization, workspace, django_assert_max_num_queries):
+    for _ in range(12):
+        factories.make_workspace(organization=organization)
+    with django_assert_max_num_queries(8):
+        alice_client.get(url("list", organization))
+
+
+def test_a_developer_and_a_stranger_are_kept_out(bob_client, charlie_client, organization, workspace):
+    for name, args in (("list", []), ("create", []), ("rename", [workspace.uid])):
+        assert bob_client.get(url(name, organization, *args)).status_code == 403
+        assert charlie_client.get(url(name, organization, *args)).status_code == 404
+
+
+def test_a_workspace_is_created_with_an_address_of_its_name(alice_client, organization, workspace):
+    response = alice_client.post(url("create", organization), {"name": "Équipe Support"})
+    assert response.url == url("list", organization)
+    created = Workspace.objects.get(name="Équipe Support")
+    assert created.slug == "equipe-support"
+    assert created.organization == organization
+    assert AuditEvent.objects.get().action == "workspace.created"
+
+
+def test_a_name_that_is_taken_is_refused(alice_client, organization, workspace):
+    response = alice_client.post(url("create", organization), {"name": "default"}, headers=HTMX)
+    assert response.status_code == 422
+    assert "already has a workspace with that name" in response.text
+
+
+def test_a_workspace_is_renamed_and_keeps_its_address(alice_client, organization, workspace):
+    response = alice_client.post(url("rename", organization, workspace.uid), {"name": "Support"}, headers=HTMX)
+    assert response["HX-Trigger"] == "workspaces-changed"
+    workspace.refresh_from_db()
+    assert (workspace.name, workspace.slug) == ("Support", "default")
+
+
+def test_a_workspace_of_another_organization_cannot_be_renamed(alice_client, organization, charlie):
+    stranger = charlie.last_workspace
+    assert alice_client.post(url("rename", organization, stranger.uid), {"name": "mine"}).status_code == 404
