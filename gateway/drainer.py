@@ -4,7 +4,7 @@ import threading
 import time
 
 import structlog
-from django.db import Error, close_old_connections, connection
+from django.db import DataError, Error, IntegrityError, close_old_connections, connection
 
 from gateway import metrics
 from gateway.journal import Journal, SegmentReader, prune, retire, take_over
@@ -105,6 +105,8 @@ class Drainer:
         started = time.perf_counter()
         try:
             new = records.write_batch(batch)
+        except (DataError, IntegrityError, OverflowError) as error:
+            return self._write_without_poison(batch, error)
         except Error as error:
             if self.failing_since is None:
                 self.failing_since = time.monotonic()
@@ -118,3 +120,12 @@ class Drainer:
         metrics.DRAINED.inc(new)
         metrics.DRAIN_SECONDS.observe(time.perf_counter() - started)
         return True
+
+    def _write_without_poison(self, batch, error):
+        """Halve a batch that no database would take until what is wrong stands alone; that stays in its file."""
+        if len(batch) == 1:
+            metrics.JOURNAL_POISON.inc()
+            log.error("record not written", request_id=batch[0].opened.id, error=str(error).strip())
+            return True
+        middle = len(batch) // 2
+        return self._write_batch(batch[:middle]) and self._write_batch(batch[middle:])

@@ -2,14 +2,21 @@
 
 import os
 
+import hypothesis
 import pytest
 from django.test import Client
 
 from console.models import Member
 from tests import factories
+from tests.server import Server, free_port
+from tests.upstream import Upstream
 
 # Django is set up by now; servers that tests start as child processes must take the product's own settings.
 os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("comptoir", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("comptoir")
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", "live_server"}
 
@@ -77,3 +84,43 @@ def signed_in(user):
     client = Client()
     client.force_login(user)
     return client
+
+
+# The real server over sockets --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def running_upstream():
+    with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def upstream(running_upstream):
+    """The scripted upstream, with nothing asked and nothing played yet."""
+    running_upstream.forget()
+    yield running_upstream
+    assert not running_upstream.mistakes
+
+
+@pytest.fixture(scope="session")
+def shared_server(running_upstream, tmp_path_factory):
+    """
+    One real server for all tests that leave it running: its key is ``api_key``.
+
+    Its models: ``gpt-test`` and ``m-…`` of an OpenAI-shaped upstream, ``claude-test`` of an Anthropic-shaped one,
+    ``gpt-nowhere`` and ``claude-nowhere`` of providers that do not listen.
+    """
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        server.api_key = server.create_api_key("test")
+        server.add_provider(running_upstream.url, "gpt-test", "m-200-20", kind="openai")
+        server.add_provider(running_upstream.url, "claude-test", kind="anthropic")
+        nowhere = f"http://127.0.0.1:{free_port()}/v1"
+        server.add_provider(nowhere, "gpt-nowhere", kind="openai", name="nowhere (OpenAI)")
+        server.add_provider(nowhere, "claude-nowhere", kind="anthropic", name="nowhere (Anthropic)")
+        yield server
+
+
+@pytest.fixture
+def server(shared_server, upstream):
+    return shared_server

@@ -7,6 +7,8 @@ from typing import NamedTuple
 RATE_SCALE = 1_000_000
 # tokens × rate is then in 10⁻¹² of the currency; a nano is a thousand of those.
 PER_NANO = 1_000
+# Nine thousand million of the currency: what a 64-bit column holds, and no request costs.
+CEILING_NANOS = 9 * 10**18
 KINDS = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
 
 
@@ -74,4 +76,4 @@ def cost_of(tokens, rates: Rates | None) -> int | None:
         + (tokens.cache_write_1h_tokens or 0) * rates.cache_write_1h
         + (tokens.output_tokens or 0) * rates.output
     )
-    return (amount + PER_NANO // 2) // PER_NANO
+    return min((amount + PER_NANO // 2) // PER_NANO, CEILING_NANOS)

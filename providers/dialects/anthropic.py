@@ -1,11 +1,11 @@
 """The Anthropic dialect: messages, plain and streamed, and token counting."""
 
 import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from providers.dialects.request_body import InvalidRequest, field, model_name, require_messages
+from providers.dialects.request_body import field, model_name, require_messages
 from providers.errors import StreamError
 from providers.sse import encode
 from providers.tokens import TokenUsage, count_of
@@ -13,7 +13,7 @@ from providers.tokens import TokenUsage, count_of
 NAME = "anthropic"
 REQUEST_ID_HEADER = b"request-id"
 ORGANIZATION_HEADER = b"anthropic-organization-id"
-VERSION = "2023-06-01"
+MAX_TOKENS = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -72,9 +72,7 @@ def read_request(fields):
     """
     model = model_name(fields)
     require_messages(fields)
-    max_tokens = field(fields, "max_tokens", int, required=True, what="a whole number")
-    if max_tokens < 0:
-        raise InvalidRequest("max_tokens: must be 0 or more", "max_tokens")
+    field(fields, "max_tokens", MAX_TOKENS, required=True, what="a whole number of 0 or more")
     stream = bool(field(fields, "stream", bool, what="true or false"))
     return model, stream
 

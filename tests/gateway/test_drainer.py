@@ -1,0 +1,94 @@
+import time
+
+import pytest
+from django.db import connection
+
+from gateway.drainer import Drainer
+from gateway.journal import Journal
+from tests.factories import make_api_key
+from tests.gateway.records import closed, opened
+from usage.models import RequestLog, UsageRollup
+from usage.rollups import disagreements
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    journal = Journal(tmp_path / "journal")
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def drainer(journal):
+    drainer = Drainer(journal, keep_hours=24)
+    yield drainer
+    drainer.stop()
+
+
+def eventually(true, seconds=10):
+    """Wait until ``true()`` is."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_is_closed_becomes_a_row_with_its_rollups(workspace, journal, drainer):
+    key = make_api_key(workspace)
+    for number in range(25):
+        ulid, first = opened(workspace, api_key_id=key.pk)
+        entry = journal.open(ulid, first)
+        if number < 20:
+            entry.close(closed())
+    drainer.start()
+    eventually(lambda: RequestLog.objects.count() == 20)
+    assert disagreements() == []
+    key.refresh_from_db()
+    assert key.last_used_at is not None
+
+
+def test_a_dead_process_file_is_drained_once(workspace, journal, drainer):
+    dead = Journal(journal.folder)
+    for _ in range(4):
+        ulid, first = opened(workspace)
+        dead.open(ulid, first).close(closed())
+    ulid, first = opened(workspace)
+    dead.open(ulid, first)
+    dead.close()
+    drainer.start()
+    eventually(lambda: RequestLog.objects.count() == 5)
+    assert RequestLog.objects.get(pk=first.id).outcome == "interrupted"
+    eventually(lambda: len(list(journal.folder.glob("*.drained"))) == 1)
+    assert UsageRollup.objects.filter(width="day", outcome="completed").get().requests == 4
+
+
+def test_records_wait_until_the_database_takes_them(workspace, journal, drainer):
+    table = RequestLog._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+    try:
+        for _ in range(10):
+            ulid, first = opened(workspace)
+            journal.open(ulid, first).close(closed())
+        drainer.start()
+        eventually(lambda: drainer.failing_since is not None)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE elsewhere RENAME TO {table}")
+    eventually(lambda: RequestLog.objects.count() == 10)
+    assert drainer.failing_since is None
+    assert disagreements() == []
+
+
+def test_a_record_that_no_database_takes_does_not_stop_the_others(workspace, journal, drainer):
+    ids = []
+    for tokens in (1, 2**64 - 1, 3):
+        ulid, first = opened(workspace)
+        journal.open(ulid, first).close(closed(output_tokens=tokens))
+        ids.append(first.id)
+    drainer.start()
+    eventually(lambda: RequestLog.objects.count() == 2)
+    assert not RequestLog.objects.filter(pk=ids[1]).exists()
+    assert disagreements() == []
