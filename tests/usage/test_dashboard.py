@@ -1,0 +1,287 @@
+"""The usage page: what it sums, for whom, and how its address is read."""
+
+import datetime
+import re
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import make_api_key, make_model, make_provider, make_request_log, make_workspace
+from usage import queries
+from usage.models import Outcome, Source, UsageSource
+from usage.periods import Period, Span
+from usage.rollups import rebuild_rollups
+
+HTMX = {"HX-Request": "true"}
+
+
+def usage_url(workspace, query=""):
+    return reverse("usage:dashboard", args=[workspace.slug]) + query
+
+
+@pytest.fixture
+def model(organization):
+    return make_model(make_provider(organization, name="Anthropic"), "claude-sonnet-4-5")
+
+
+def use(workspace, count=1, **fields):
+    """Requests and their sums."""
+    for _ in range(count):
+        make_request_log(workspace, **fields)
+    rebuild_rollups()
+
+
+def cells(html, row):
+    """The texts of the breakdown's row that is called ``row``."""
+    line = next(line for line in re.findall(r'<tr id="row-.*?</tr>|<tfoot><tr>.*?</tr>', html, re.S) if row in line)
+    return [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", line, re.S)]
+
+
+def test_an_unused_workspace_teaches_the_first_call(alice_client, workspace, model):
+    html = alice_client.get(usage_url(workspace)).text
+
+    assert "Nothing has been used yet" in html
+    assert "curl http://testserver/v1/chat/completions" in html
+    assert "claude-sonnet-4-5" in html
+
+
+def test_the_table_has_every_token_kind_and_the_cost(alice_client, workspace, model):
+    use(workspace, 3, provider_model=model, input_tokens=1000, cache_read_tokens=200, cache_write_tokens=30,
+        cache_write_1h_tokens=4, output_tokens=5, cost_nanos=1_230_000_000)  # fmt: skip
+
+    html = alice_client.get(usage_url(workspace)).text
+
+    assert cells(html, "claude-sonnet-4-5") == ["$3.69", "100%", "3", "3,000", "600", "102", "15"]
+    assert cells(html, "Total") == ["$3.69", "100%", "3", "3,000", "600", "102", "15"]
+
+
+def test_the_rounded_rows_add_up_to_the_total(alice_client, workspace, organization):
+    provider = make_provider(organization)
+    for name in ("one", "two", "three"):
+        make_request_log(workspace, provider_model=make_model(provider, name), cost_nanos=1_004_000_000)
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace)).text
+
+    costs = sorted(cells(html, f">{name}</a>")[0] for name in ("one", "two", "three"))
+    assert costs == ["$1.00", "$1.00", "$1.01"]
+    assert cells(html, "Total")[0] == "$3.01"
+
+
+def test_what_had_no_price_is_said_and_not_shown_as_nothing(alice_client, workspace, organization):
+    provider = make_provider(organization)
+    make_request_log(workspace, provider_model=make_model(provider, "priced"), cost_nanos=2_000_000_000)
+    make_request_log(workspace, provider_model=make_model(provider, "free-for-all"), cost_nanos=None)
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace)).text
+
+    assert cells(html, "free-for-all")[:2] == ["not priced", "–"]
+    assert "1 request not priced" in html
+
+
+def test_a_refusal_does_not_count_as_without_a_price(alice_client, workspace):
+    use(
+        workspace,
+        outcome=Outcome.REFUSED,
+        cost_nanos=None,
+        usage_source=UsageSource.NONE,
+        input_tokens=None,
+        output_tokens=None,
+    )
+
+    html = alice_client.get(usage_url(workspace)).text
+
+    assert "not priced" not in html
+    assert "1 more refused" in html
+    assert "How these tokens are known" not in html
+
+
+def test_by_key_the_playground_has_a_row_of_its_own(alice_client, workspace, model):
+    api_key = make_api_key(workspace, name="nightly")
+    make_request_log(workspace, provider_model=model, api_key=api_key)
+    make_request_log(workspace, provider_model=model, source=Source.PLAYGROUND)
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace, "?by=key")).text
+
+    assert cells(html, "nightly")[2] == "1"
+    assert cells(html, ">Playground</a>")[2] == "1"
+    assert "By key" in html
+
+
+def test_filters_narrow_every_figure(alice_client, workspace, organization, model):
+    other = make_model(model.provider, "haiku")
+    use(workspace, 2, provider_model=model)
+    use(workspace, 5, provider_model=other)
+
+    html = alice_client.get(usage_url(workspace, f"?model={other.uid}")).text
+
+    assert cells(html, "Total")[2] == "5"
+    assert f'id="row-{model.pk}"' not in html
+    assert "Clear filters" in html
+
+
+def test_a_filter_that_matches_nothing_is_named(alice_client, workspace, model):
+    use(workspace, provider_model=model)
+    unused = make_api_key(workspace)
+
+    html = alice_client.get(usage_url(workspace, f"?key={unused.uid}")).text
+
+    assert "matches these filters" in html
+
+
+def test_days_before_the_first_use_say_so(alice_client, workspace, model):
+    use(workspace, provider_model=model)
+
+    html = alice_client.get(usage_url(workspace, "?period=custom&from=2024-01-01&to=2024-01-05")).text
+
+    assert "No requests from 1 Jan to 5 Jan 2024" in html
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?period=custom&from=2026-02-02&to=2026-01-01",
+        "?period=custom",
+        "?period=custom&from=2021-01-01&to=2026-01-01",
+        "?period=century",
+        "?key=apikey_of_someone_else",
+        "?measure=beauty",
+    ],
+)
+def test_an_address_that_means_nothing_is_named_and_the_rest_holds(alice_client, workspace, model, query):
+    use(workspace, provider_model=model)
+
+    response = alice_client.get(usage_url(workspace, query))
+
+    assert response.status_code == 422
+    assert "A part of this address has no meaning" in response.text
+    assert cells(response.text, "Total")[2] == "1"
+
+
+def test_a_key_of_another_workspace_is_no_filter(alice_client, workspace, organization):
+    foreign = make_api_key(make_workspace(organization=organization), name="foreign")
+
+    response = alice_client.get(usage_url(workspace, f"?key={foreign.uid}"))
+
+    assert response.status_code == 422
+    assert "foreign" not in response.text.replace(foreign.uid, "")
+
+
+def test_another_workspaces_use_is_not_counted(alice_client, workspace, organization, model):
+    use(workspace, provider_model=model)
+    use(make_workspace(organization=organization), 7, provider_model=model)
+
+    assert cells(alice_client.get(usage_url(workspace)).text, "Total")[2] == "1"
+
+
+def test_a_stranger_finds_nothing(charlie_client, workspace):
+    assert charlie_client.get(usage_url(workspace)).status_code == 404
+
+
+def test_htmx_gets_the_part_and_the_address_without_what_is_empty(alice_client, workspace, model):
+    use(workspace, provider_model=model)
+
+    response = alice_client.get(
+        usage_url(workspace, "?period=7d&measure=tokens&key=&model=&source=&by=model"), headers=HTMX
+    )
+
+    assert "<h1>" not in response.text
+    assert '<form class="toolbar"' in response.text
+    assert response["HX-Push-Url"] == usage_url(workspace, "?measure=tokens")
+    assert "HX-Request" in response["Vary"]
+
+
+def test_news_are_sent_only_where_there_are_any(alice_client, workspace, model):
+    use(workspace, provider_model=model)
+    page = alice_client.get(usage_url(workspace))
+    state = re.search(r'name="live" value="([^"]+)"', page.text)[1]
+
+    same = alice_client.get(usage_url(workspace, f"?live={state}"), headers=HTMX)
+    # A minute may have ended between both.
+    assert same.status_code == 204 or f":{timezone.now():%M}" not in page.text
+    use(workspace, provider_model=model)
+    news = alice_client.get(usage_url(workspace, f"?live={state}"), headers=HTMX)
+
+    assert news.status_code == 200
+    assert cells(news.text, "Total")[2] == "2"
+    assert '<form class="toolbar"' not in news.text
+
+
+@pytest.mark.parametrize("query", ["", "?by=key", "?period=today", "?period=month&measure=tokens&by=key"])
+def test_the_page_takes_a_fixed_number_of_queries(
+    alice_client, workspace, organization, django_assert_max_num_queries, query
+):
+    for _ in range(4):
+        model, key = make_model(make_provider(organization)), make_api_key(workspace)
+        make_request_log(workspace, provider_model=model, api_key=key)
+        make_request_log(workspace, provider_model=model, started_at=timezone.now() - datetime.timedelta(days=2))
+    rebuild_rollups()
+    alice_client.get(usage_url(workspace))
+
+    with django_assert_max_num_queries(13):
+        alice_client.get(usage_url(workspace, query))
+
+
+def test_the_charts_table_says_what_the_breakdown_says(alice_client, workspace, model):
+    now = timezone.now()
+    for days in (0, 1, 2):
+        make_request_log(
+            workspace, provider_model=model, started_at=now - datetime.timedelta(days=days), cost_nanos=10**9
+        )
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace)).text
+
+    values = re.findall(r'<td class="number"><data value="(\d+)">', html.split('id="steps"')[1].split("</table>")[0])
+    assert sum(map(int, values)) == 3 * 10**9
+    assert len(values) == 7
+
+
+def test_more_than_nine_series_end_in_others(alice_client, workspace, organization):
+    provider = make_provider(organization)
+    for number in range(12):
+        make_request_log(
+            workspace, provider_model=make_model(provider, f"model-{number}"), cost_nanos=10**9 * (number + 1)
+        )
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace)).text
+    head = html.split('id="steps"')[1].split("</thead>")[0]
+
+    assert head.count("data-series") == 10
+    assert "3 others" in head
+
+
+def test_today_in_a_half_hour_zone_loses_nothing_to_the_hour_that_midnight_cuts(workspace, organization, model):
+    organization.time_zone = "Asia/Kolkata"
+    organization.save()
+    workspace.organization.refresh_from_db()
+    now = datetime.datetime(2026, 11, 21, 12, 0, tzinfo=datetime.UTC)
+    midnight = datetime.datetime(2026, 11, 20, 18, 30, tzinfo=datetime.UTC)
+    for minutes in (-10, 10, 45, 300):
+        make_request_log(workspace, provider_model=model, started_at=midnight + datetime.timedelta(minutes=minutes))
+    rebuild_rollups()
+    period = Period.of(Span.TODAY, "Asia/Kolkata", now=now)
+
+    sums = queries.series_sums(workspace, period, "model")
+    day = queries.total_of(queries.rollups(workspace, period))
+
+    assert day.requests == 3
+    assert sums[midnight, model.pk].requests == 1
+    assert sum(hour.requests for hour in sums.values()) == 3
+
+
+def test_the_days_of_summer_time_hold_what_was_used_in_them(workspace, organization, model):
+    organization.time_zone = "Europe/Paris"
+    organization.save()
+    for text in ("2026-10-24T21:59:59", "2026-10-24T22:00:00", "2026-10-25T22:59:59", "2026-10-25T23:00:00"):
+        make_request_log(workspace, provider_model=model, started_at=datetime.datetime.fromisoformat(text + "+00:00"))
+    rebuild_rollups()
+    day = datetime.date(2026, 10, 25)
+    period = Period.of(Span.CUSTOM, "Europe/Paris", first=day, last=day)
+
+    assert queries.total_of(queries.rollups(workspace, period)).requests == 2
+    assert sum(sums.requests for sums in queries.series_sums(workspace, period, "model").values()) == 2

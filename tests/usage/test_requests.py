@@ -1,0 +1,275 @@
+"""The list of requests and the page of one."""
+
+import datetime
+import re
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.factories import (
+    make_api_key,
+    make_model,
+    make_organization,
+    make_price,
+    make_provider,
+    make_request_log,
+    make_workspace,
+)
+from usage.costs import cost_of, rates_of
+from usage.models import Outcome, Source, UsageSource
+from usage.views.requests import PAGE_SIZE
+
+HTMX = {"HX-Request": "true"}
+
+
+def list_url(workspace, query=""):
+    return reverse("usage:request_list", args=[workspace.slug]) + query
+
+
+def detail_url(log):
+    return reverse("usage:request_detail", args=[log.workspace.slug, log.pk])
+
+
+def ids(html):
+    return re.findall(r'<tr id="(req_\w+)"', html)
+
+
+def words(html):
+    """The text of a page's main part, without markup."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split('id="main"')[-1]))
+
+
+def make_many(workspace, count, **fields):
+    now = timezone.now()
+    return [
+        make_request_log(workspace, started_at=now - datetime.timedelta(seconds=count - number), **fields)
+        for number in range(count)
+    ]
+
+
+def test_the_newest_request_stands_first(alice_client, workspace):
+    first, second = make_many(workspace, 2)
+
+    assert ids(alice_client.get(list_url(workspace)).text) == [second.pk, first.pk]
+
+
+def test_an_unused_workspace_teaches_the_first_call(alice_client, workspace):
+    assert "curl http://testserver/v1/chat/completions" in alice_client.get(list_url(workspace)).text
+
+
+def test_a_page_ends_after_fifty_and_the_next_begins_there(alice_client, workspace):
+    logs = make_many(workspace, PAGE_SIZE + 3)
+
+    first = alice_client.get(list_url(workspace)).text
+    older = re.search(r'href="([^"]+before=[^"]+)"', first)[1]
+    second = alice_client.get(older).text
+
+    assert len(ids(first)) == PAGE_SIZE
+    assert ids(second) == [log.pk for log in reversed(logs[:3])]
+    assert "Newest" in second
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"), [("outcome=timeout", 1), ("source=playground", 2), ("outcome=refused", 0), ("", 4)]
+)
+def test_filters_stand_in_the_address(alice_client, workspace, query, expected):
+    make_many(workspace, 1)
+    make_many(workspace, 1, outcome=Outcome.TIMEOUT)
+    make_many(workspace, 2, source=Source.PLAYGROUND)
+
+    html = alice_client.get(list_url(workspace, f"?{query}")).text
+
+    assert len(ids(html)) == expected
+    assert ("No request matches these filters" in html) == (expected == 0)
+
+
+def test_key_and_model_narrow_the_list(alice_client, workspace, organization):
+    api_key, model = make_api_key(workspace), make_model(make_provider(organization))
+    [wanted] = make_many(workspace, 1, api_key=api_key, provider_model=model)
+    make_many(workspace, 1, api_key=api_key)
+    make_many(workspace, 1, provider_model=model)
+
+    assert ids(alice_client.get(list_url(workspace, f"?key={api_key.uid}&model={model.uid}")).text) == [wanted.pk]
+
+
+def test_a_key_that_is_gone_leaves_its_requests_readable(alice_client, workspace):
+    api_key = make_api_key(workspace)
+    [log] = make_many(workspace, 1, api_key=api_key)
+    api_key.delete()
+
+    assert "Deleted key" in alice_client.get(list_url(workspace)).text
+    assert "Deleted key" in alice_client.get(detail_url(log)).text
+
+
+def test_news_are_sent_only_where_there_are_any(alice_client, workspace):
+    make_many(workspace, 2)
+    state = re.search(r'name="live" value="([^"]+)"', alice_client.get(list_url(workspace)).text)[1]
+
+    assert alice_client.get(list_url(workspace, f"?live={state}"), headers=HTMX).status_code == 204
+    late = make_request_log(workspace)
+    news = alice_client.get(list_url(workspace, f"?live={state}"), headers=HTMX)
+
+    assert ids(news.text)[0] == late.pk
+    assert news.text.count('class="is-new"') == 1
+    assert "<form" not in news.text
+
+
+def test_a_request_that_began_earlier_and_ended_later_is_news_too(alice_client, workspace):
+    make_many(workspace, 2)
+    state = re.search(r'name="live" value="([^"]+)"', alice_client.get(list_url(workspace)).text)[1]
+
+    slow = make_request_log(workspace, started_at=timezone.now() - datetime.timedelta(minutes=5))
+
+    assert slow.pk in ids(alice_client.get(list_url(workspace, f"?live={state}"), headers=HTMX).text)
+
+
+def test_htmx_gets_the_part_alone(alice_client, workspace):
+    response = alice_client.get(list_url(workspace, "?outcome=&source=playground"), headers=HTMX)
+
+    assert "<h1>" not in response.text
+    assert response["HX-Push-Url"] == list_url(workspace, "?source=playground")
+
+
+def test_the_list_takes_a_fixed_number_of_queries(alice_client, workspace, organization, django_assert_max_num_queries):
+    for _ in range(5):
+        make_many(workspace, 3, api_key=make_api_key(workspace), provider_model=make_model(make_provider(organization)))
+    alice_client.get(list_url(workspace))
+
+    with django_assert_max_num_queries(9):
+        alice_client.get(list_url(workspace))
+
+
+def test_a_stranger_finds_neither_list_nor_request(charlie_client, workspace):
+    [log] = make_many(workspace, 1)
+
+    assert charlie_client.get(list_url(workspace)).status_code == 404
+    assert charlie_client.get(detail_url(log)).status_code == 404
+
+
+def test_another_workspaces_request_is_not_found_here(alice_client, workspace, organization):
+    log = make_request_log(make_workspace(organization=organization))
+
+    assert alice_client.get(reverse("usage:request_detail", args=[workspace.slug, log.pk])).status_code == 404
+    assert alice_client.get(detail_url(log)).status_code == 200
+
+
+def priced(workspace, organization, price_fields=None, **fields):
+    model = make_model(make_provider(organization, name="Anthropic"), "claude-sonnet-4-5")
+    price = make_price(model, **(price_fields or {}))
+    price.refresh_from_db()
+    log = make_request_log(workspace, provider_model=model, price=price, **fields)
+    log.cost_nanos = cost_of(log, rates_of(price))
+    log.save()
+    return log
+
+
+def test_the_cost_is_explained_term_by_term(alice_client, workspace, organization):
+    log = priced(
+        workspace, organization, {"cache_read_per_mtok": "0.30", "cache_write_per_mtok": "3.75"},
+        input_tokens=1284, cache_read_tokens=14208, cache_write_tokens=2048, output_tokens=812, reasoning_tokens=356,
+    )  # fmt: skip
+
+    text = words(alice_client.get(detail_url(log)).text).replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+    assert "Input, not cached 1,284 × 3.00 0.003 852 000" in text
+    assert "Cache read 14,208 × 0.30 0.004 262 400" in text
+    assert "Cache write 2,048 × 3.75 0.007 680 000" in text
+    assert "Output 812 × 15.00 0.012 180 000" in text
+    assert "of which reasoning 356 part of output, not added" in text
+    assert "Sum 18,352 0.027 974 400" in text
+    assert "$0.02 7 974 400" in text
+    assert "do not come to what was charged" not in text
+
+
+def test_a_cache_rate_that_is_not_set_is_said_to_be_the_inputs(alice_client, workspace, organization):
+    log = priced(workspace, organization, cache_read_tokens=10, cache_write_1h_tokens=5)
+
+    text = words(alice_client.get(detail_url(log)).text)
+
+    assert "Cache read no price of its own: charged as input 10 × 3.00" in text
+    assert "Cache write, 1 hour no price of its own: charged as input 5 × 3.00" in text
+
+
+def test_terms_below_a_nano_are_written_out(alice_client, workspace, organization):
+    log = priced(workspace, organization, {"input": "0.020001"}, input_tokens=3, output_tokens=0)
+
+    text = words(alice_client.get(detail_url(log)).text).replace("\N{NARROW NO-BREAK SPACE}", " ")
+
+    assert "3 × 0.020001 0.000 000 060 003" in text
+
+
+def test_a_cost_that_its_terms_do_not_come_to_is_said(alice_client, workspace, organization):
+    log = priced(workspace, organization)
+    log.cost_nanos += 1
+    log.save()
+
+    assert "do not come to what was charged" in alice_client.get(detail_url(log)).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"cost_nanos": None}, "The model had no price when the request was made"),
+        ({"cost_nanos": None, "outcome": Outcome.REFUSED}, "refused before it reached a provider"),
+        ({"cost_nanos": 5, "price_id": 999_999}, "has been deleted"),
+    ],
+)
+def test_a_cost_without_terms_says_why(alice_client, workspace, fields, sentence):
+    [log] = make_many(workspace, 1, **fields)
+
+    assert sentence in words(alice_client.get(detail_url(log)).text)
+
+
+def test_unknown_tokens_are_not_charged_and_that_is_said(alice_client, workspace, organization):
+    log = priced(workspace, organization, input_tokens=None, output_tokens=None, cache_read_tokens=None,
+                 cache_write_tokens=None, cache_write_1h_tokens=None, usage_source=UsageSource.NONE)  # fmt: skip
+
+    text = words(alice_client.get(detail_url(log)).text)
+
+    assert text.count("unknown, not charged") == 2
+    assert "nothing could be charged" in text
+
+
+def test_what_was_not_measured_is_a_dash(alice_client, workspace):
+    [log] = make_many(workspace, 1, overhead_us=None, time_to_first_token_ms=None, attempts=0, stop_reason=None)
+
+    text = words(alice_client.get(detail_url(log)).text)
+
+    assert "Only the whole was measured." in text
+    assert "First token –" in text
+    assert "Stop reason –" in text
+
+
+def test_an_error_stands_above_the_figures(alice_client, workspace):
+    [log] = make_many(workspace, 1, outcome=Outcome.UPSTREAM_ERROR, status=502, error_message="<b>Overloaded</b>")
+
+    html = alice_client.get(detail_url(log)).text
+
+    assert "&lt;b&gt;Overloaded&lt;/b&gt;" in html
+    assert "Provider failed" in html
+
+
+def test_times_are_those_of_the_organization(alice_client, workspace, organization):
+    organization.time_zone = "Asia/Kolkata"
+    organization.save()
+    log = make_request_log(workspace, started_at=datetime.datetime(2026, 11, 20, 20, 0, 7, tzinfo=datetime.UTC))
+
+    assert "21 Nov 2026, 01:30:07" in words(alice_client.get(detail_url(log)).text)
+
+
+def test_the_detail_page_takes_a_fixed_number_of_queries(
+    alice_client, workspace, organization, django_assert_max_num_queries
+):
+    log = priced(workspace, organization, api_key=make_api_key(workspace))
+    alice_client.get(detail_url(log))
+
+    with django_assert_max_num_queries(7):
+        alice_client.get(detail_url(log))
+
+
+def test_the_person_of_another_organization_sees_nothing_of_it(charlie_client, alice_client, workspace):
+    elsewhere = make_workspace(organization=make_organization())
+    log = make_request_log(elsewhere)
+
+    assert alice_client.get(detail_url(log)).status_code == 404

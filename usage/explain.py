@@ -1,0 +1,153 @@
+"""One request row put into words and terms: where it came from, what it cost and where its time went."""
+
+from dataclasses import dataclass
+
+from django.utils.translation import gettext as _
+
+from usage.costs import KINDS, PER_NANO, cost_of, rates_of, terms_of
+from usage.models import Outcome, Source, UsageSource
+
+
+def prompt_tokens(log):
+    """All input tokens, cached or not; ``None`` where none of them is known."""
+    known = [log.input_tokens, log.cache_read_tokens, log.cache_write_tokens, log.cache_write_1h_tokens]
+    known = [count for count in known if count is not None]
+    return sum(known) if known else None
+
+
+def tokens(log):
+    """All tokens in and out; ``None`` where neither is known."""
+    known = [count for count in (prompt_tokens(log), log.output_tokens) if count is not None]
+    return sum(known) if known else None
+
+
+def origin(log):
+    """Who asked: the key's name, or the playground."""
+    if log.source == Source.PLAYGROUND:
+        return _("Playground")
+    if log.api_key_id is None:
+        return _("No key")
+    return log.api_key.name if log.api_key else _("Deleted key")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One term of a cost; ``tokens`` is ``None`` where the count is unknown, ``borrowed`` says whose price it takes."""
+
+    kind: str
+    tokens: int | None
+    rate: int
+    amount: int
+    borrowed: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """
+    The cost of one request, term by term.
+
+    ``state`` is ``priced``; or why there are no terms: ``refused``, ``unpriced``, ``gone`` (its price was deleted).
+    ``nanos`` is what the terms come to, ``agrees`` whether the row says the same.
+    """
+
+    state: str
+    lines: tuple = ()
+    tokens: int = 0
+    amount: int = 0
+    nanos: int | None = None
+    agrees: bool = True
+
+    @property
+    def is_finer(self):
+        """Whether a term has decimals below the nano."""
+        return any(line.amount % PER_NANO for line in self.lines)
+
+
+def cost(log):
+    """The ``Cost`` of a row, by the very arithmetic that charged it."""
+    if log.cost_nanos is None:
+        return Cost("refused" if log.outcome == Outcome.REFUSED else "unpriced")
+    if log.price is None:
+        return Cost("gone" if log.price_id else "unpriced", nanos=log.cost_nanos)
+    rates = rates_of(log.price)
+    terms = {term.kind: term for term in terms_of(log, rates)}
+    lines = [
+        Line(
+            kind, term.tokens if term else None, getattr(rates, kind), term.amount if term else 0, _borrowed(kind, log)
+        )
+        for kind in KINDS
+        for term in [terms.get(kind)]
+        if kind in ("input", "output") or (term and term.tokens)
+    ]
+    nanos = cost_of(log, rates)
+    return Cost(
+        "priced",
+        tuple(lines),
+        sum(term.tokens for term in terms.values()),
+        sum(term.amount for term in terms.values()),
+        nanos,
+        nanos == log.cost_nanos,
+    )
+
+
+def _borrowed(kind, log):
+    """The kind whose price a cache term takes where its own is not set."""
+    price = log.price
+    if kind == "cache_read" and price.cache_read_per_mtok is None:
+        return "input"
+    if kind == "cache_write" and price.cache_write_per_mtok is None:
+        return "input"
+    if kind == "cache_write_1h" and price.cache_write_1h_per_mtok is None:
+        return "input" if price.cache_write_per_mtok is None else "cache_write"
+    return ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a request's time in milliseconds, with its place on the scale of the whole in per cent."""
+
+    name: str
+    milliseconds: float
+    start: str
+    width: str
+    is_sliver: bool = False
+
+
+def stages(log):
+    """Where the time went; what was not measured is left out."""
+    whole = log.duration_ms
+    here = min((log.overhead_us or 0) / 1000, whole)
+    first = log.time_to_first_token_ms
+    parts = []
+    if log.overhead_us is not None:
+        parts.append(("here", 0, here))
+    if first is not None:
+        first = min(max(first, here), whole)
+        parts += [("waiting", here, first), ("streaming", first, whole)]
+    elif log.attempts:
+        parts.append(("answering", here, whole))
+    scale = whole or 1
+    return [
+        Stage(name, end - begin, f"{begin / scale * 100:.2f}%", f"{(end - begin) / scale * 100:.2f}%", name == "here")
+        for name, begin, end in parts
+    ]
+
+
+def tokens_a_second(log):
+    """How fast a stream came after its first token; ``None`` where that cannot be told."""
+    first = log.time_to_first_token_ms
+    if not log.stream or first is None or not log.output_tokens or log.duration_ms <= first:
+        return None
+    if log.usage_source == UsageSource.NONE:
+        return None
+    return log.output_tokens / (log.duration_ms - first) * 1000
+
+
+def endpoint(log):
+    """The method and path that the client called."""
+    paths = {
+        "chat_completions": "/v1/chat/completions",
+        "messages": "/v1/messages",
+        "count_tokens": "/v1/messages/count_tokens",
+    }
+    return f"POST {paths[log.endpoint]}" if log.endpoint in paths else log.endpoint
