@@ -13,8 +13,8 @@ from providers import dialects
 from providers.adapters import ADAPTERS
 from providers.dialects import openai
 from providers.dialects.request_body import InvalidRequest
-from providers.errors import Broken, ProviderError, Rejected
-from providers.sse import EventSplitter, EventTooLarge
+from providers.errors import Broken, ProviderError, Rejected, StreamError
+from providers.sse import EventSplitter
 from providers.translators import anthropic_to_openai, openai_to_anthropic
 
 log = structlog.get_logger(__name__)
@@ -96,6 +96,8 @@ class Exchange:
         if self.translator:
             body, call.dropped = self.translator.request(call.fields, target)
             self.body = msgspec.json.encode(body)
+            if body.pop("stream_options", None):
+                self.fallback_body = msgspec.json.encode(body)
             return
         fields = call.fields
         if call.model != target.upstream_name:
@@ -152,22 +154,23 @@ class Exchange:
         reader = self.dialect.StreamReader(self.meter, hide_usage=self.hides_usage)
         translation = self._translation()
         async for received in self.adapter.chunks(response):
-            try:
-                events = splitter.feed(received)
-            except EventTooLarge:
-                raise Broken("The provider sent an event without end.") from None
-            passed = _passed(events, reader, translation)
+            events = splitter.feed(received)
+            passed, failure = _passed(events, reader, translation)
             # What the caller takes for the end: the provider's own, or the one that a translation adds.
             self.is_complete = reader.ended and translation is None
             if passed:
                 yield passed
+            if failure:
+                raise failure
+            if splitter.is_overfull:
+                raise Broken("The provider sent an event without end.")
             if progress := self.meter.progress_due():
                 entry.progress(progress)
-        passed = _passed(splitter.rest(), reader, translation)
-        if not self.dialect.is_complete(reader):
+        passed, failure = _passed(splitter.rest(), reader, translation)
+        if failure or not self.dialect.is_complete(reader):
             if passed:
                 yield passed
-            raise Broken("The provider's answer was cut off.")
+            raise failure or Broken("The provider's answer was cut off.")
         self.is_complete = True
         if translation:
             passed += translation.finish()
@@ -183,15 +186,18 @@ class Exchange:
 
 
 def _passed(events, reader, translation):
-    """The bytes that go to the caller for some events of the provider."""
+    """The bytes that go to the caller for some events of the provider, and the failure that one of them told of."""
     passed = []
     for event in events:
-        raw, said = reader.saw(event)
+        try:
+            raw, said = reader.saw(event)
+        except StreamError as failure:
+            return b"".join(passed), failure
         if translation is None:
             passed.append(raw)
         elif said is not None:
             passed.append(translation.feed(said))
-    return b"".join(passed)
+    return b"".join(passed), None
 
 
 def prompt_strings(fields):

@@ -13,10 +13,6 @@ class Event(NamedTuple):
     data: bytes
 
 
-class EventTooLarge(Exception):
-    """An event grew past ``MAX_EVENT_BYTES`` without ending."""
-
-
 class EventSplitter:
     """
     Feeds on the bytes of one stream and gives its complete events.
@@ -29,17 +25,20 @@ class EventSplitter:
         self._held_cr = False
 
     def feed(self, chunk):
-        """The events that ``chunk`` completed. Raises ``EventTooLarge``."""
+        """The events that ``chunk`` completed."""
         if self._held_cr or b"\r" in chunk:
             chunk = self._with_lf(chunk)
         buffer = self._buffer + chunk if self._buffer else chunk
         if b"\n\n" not in buffer:
-            if len(buffer) > MAX_EVENT_BYTES:
-                raise EventTooLarge
             self._buffer = buffer
             return []
         *blocks, self._buffer = buffer.split(b"\n\n")
         return [_event(block) for block in blocks if block]
+
+    @property
+    def is_overfull(self):
+        """Whether an event has grown past ``MAX_EVENT_BYTES`` without ending: feed no more."""
+        return len(self._buffer) > MAX_EVENT_BYTES
 
     def rest(self):
         """What stands after the last complete event, as an event of its own: some servers end without a blank line."""
