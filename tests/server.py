@@ -27,6 +27,8 @@ class Server:
     It outlives its processes: after ``kill9`` or ``stop``, ``start`` serves the same data on the same port.
     """
 
+    command = (sys.executable, "-m", "config.up")
+
     def __init__(self, folder, *, local_model=False, worker=False, environment=None, arguments=(), cores=None):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,7 @@ class Server:
         log = open(self.log_path, "ab")  # noqa: SIM115
         position = log.tell()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "config.up", *self.arguments],
+            [*self.command, *self.arguments],
             cwd=ROOT,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -131,8 +133,8 @@ class Server:
         return self.start()
 
     def web_pids(self):
-        """The supervisor's children that run uvicorn, oldest first."""
-        return [pid for pid in descendants(self.process.pid) if b"uvicorn" in command_of(pid)]
+        """The supervisor's children that serve HTTP, oldest first."""
+        return [pid for pid in descendants(self.process.pid) if b"config.serve" in command_of(pid)]
 
     def __enter__(self):
         return self.start()

@@ -11,18 +11,6 @@ import pytest
 from tests.upstream import Bill, Script, Upstream
 
 
-@pytest.fixture(scope="module")
-def running():
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-def upstream(running):
-    running.forget()
-    return running
-
-
 def ask(upstream, model="scripted-1", *, text="Hello id=one", stream=False, path="/chat/completions", **fields):
     """The raw answer to one request; streams are read to their end."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 64, "stream": stream}

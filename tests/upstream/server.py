@@ -70,6 +70,7 @@ class Upstream:
         self.requests: list[Received] = []
         self.ledger: dict[str, list[Bill]] = defaultdict(list)
         self.received = 0
+        self.mistakes: list[Exception] = []  # of the upstream itself: a test that sees one must fail
         self.open_connections: set[Connection] = set()
         self.port = port
         self._playlists: dict[str, Playlist] = {}
@@ -86,6 +87,7 @@ class Upstream:
     def forget(self):
         """Begin anew: no requests, no bills, no scripts."""
         self.requests.clear()
+        self.mistakes.clear()
         self.ledger.clear()
         self._playlists.clear()
         self.default = Script()
@@ -208,13 +210,18 @@ class Connection(asyncio.Protocol):
     # Answers ---------------------------------------------------------------------------------------------------
 
     async def _answer(self, request):
-        with contextlib.suppress(Gone):
-            try:
-                await self._play(request)
-                request.finished = True
-            except Broken:
-                request.finished = True
-                self._reset()
+        try:
+            await self._play(request)
+            request.finished = True
+        except Gone:
+            pass
+        except Broken:
+            request.finished = True
+            self._reset()
+        except Exception as error:
+            self.upstream.mistakes.append(error)
+            self.transport.abort()
+            raise
 
     async def _play(self, request):
         wanted = self.upstream.credential

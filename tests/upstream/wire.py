@@ -75,7 +75,7 @@ class OpenAI:
     def _tells_usage(self):
         usage = self.script.usage
         asked = bool((self.request.get("stream_options") or {}).get("include_usage"))
-        return usage == "unasked" or (usage not in {"none", "cumulative"} and asked)
+        return usage == "unasked" or (usage not in ("none", "cumulative") and asked)
 
     def _head(self):
         return {
