@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils import formats
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
@@ -87,8 +88,6 @@ class NumberField(forms.DecimalField):
         super().__init__(
             required=False,
             label=limits.label,
-            min_value=limits.least,
-            max_value=limits.most,
             decimal_places=0 if limits.whole else 3,
             widget=forms.TextInput,
             **kwargs,
@@ -102,6 +101,9 @@ class NumberField(forms.DecimalField):
             "autocomplete": "off",
         }
 
+    def prepare_value(self, value):
+        return str(value).replace(".", formats.get_format("DECIMAL_SEPARATOR")) if isinstance(value, float) else value
+
     def to_python(self, value):
         return super().to_python(value.replace(",", ".") if isinstance(value, str) else value)
 
@@ -109,6 +111,12 @@ class NumberField(forms.DecimalField):
         number = super().clean(value)
         if number is None:
             return None
+        if not self.limits.least <= number <= self.limits.most:
+            bounds = {
+                "least": formats.number_format(self.limits.least),
+                "most": formats.number_format(self.limits.most),
+            }
+            raise ValidationError(_("From %(least)s to %(most)s.") % bounds)
         return int(number) if self.limits.whole else float(number)
 
 

@@ -113,7 +113,10 @@ def _python(dialect, body, base_url, stream):
         "",
         "from openai import OpenAI",
         "",
-        f'client = OpenAI(base_url={_python_value(base_url + "/v1")}, api_key=os.environ["{KEY_VARIABLE}"])',
+        "client = OpenAI(",
+        f"    base_url={_python_value(base_url + '/v1')},",
+        f'    api_key=os.environ["{KEY_VARIABLE}"],',
+        ")",
         "",
     ]
     if not stream:
@@ -149,7 +152,10 @@ def _python_anthropic(body, base_url, stream):
         "",
         "from anthropic import Anthropic",
         "",
-        f'client = Anthropic(base_url={_python_value(base_url)}, api_key=os.environ["{KEY_VARIABLE}"])',
+        "client = Anthropic(",
+        f"    base_url={_python_value(base_url)},",
+        f'    api_key=os.environ["{KEY_VARIABLE}"],',
+        ")",
         "",
     ]
     if not stream:

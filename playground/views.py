@@ -4,7 +4,6 @@ import json
 from contextlib import aclosing
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
@@ -17,6 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import reswap, retarget
 
 from console.access import get_workspace
+from console.addresses import base_url
 from playground import prices, services, snippets
 from playground.forms import MessageForm, SettingsForm
 from playground.models import Conversation, Message
@@ -114,7 +114,7 @@ def code(request, workspace_slug):
         "dialects": [
             (dialect, snippets.DIALECTS[dialect], programs)
             for dialect, programs in snippets.all_snippets(
-                services.request_of(_settings(form), messages), _base_url(request)
+                services.request_of(_settings(form), messages), base_url(request)
             ).items()
         ],
         "title": _("Get code"),
@@ -141,7 +141,7 @@ def snippet_list(request, workspace_slug):
             (
                 f"{dialect}-{language}",
                 label,
-                snippets.snippet(dialect, language, hello, _base_url(request), stream=False),
+                snippets.snippet(dialect, language, hello, base_url(request), stream=False),
             )
             for label, dialect, language in [
                 ("curl", "openai", "curl"),
@@ -420,10 +420,6 @@ def _posted_conversation(request, workspace):
 
 def _wants_events(request):
     return "text/event-stream" in request.headers.get("accept", "")
-
-
-def _base_url(request):
-    return settings.PUBLIC_URL or request.build_absolute_uri("/").rstrip("/")
 
 
 def _start_url(workspace):

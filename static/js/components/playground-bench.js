@@ -27,6 +27,11 @@ class PlaygroundBench extends HTMLElement {
     this.querySelector("[data-stop]").addEventListener("click", () => this.stop());
     this.onEscape = (event) => this.escape(event);
     this.onHash = () => this.markPane();
+    // The page follows the answer only while the reader is at its end.
+    this.follows = true;
+    this.scroller.addEventListener("scroll", () => (this.follows = this.isAtEnd), { passive: true });
+    this.sizes = new ResizeObserver(() => this.follow());
+    this.sizes.observe(this.scroller);
     document.addEventListener("keydown", this.onEscape);
     addEventListener("hashchange", this.onHash);
     if (/Mac|iP(hone|ad)/.test(navigator.platform)) this.querySelector("[data-send-key]").textContent = "⌘ ↵";
@@ -39,6 +44,7 @@ class PlaygroundBench extends HTMLElement {
 
   disconnectedCallback() {
     this.abort?.abort();
+    this.sizes?.disconnect();
     document.removeEventListener("keydown", this.onEscape);
     removeEventListener("hashchange", this.onHash);
   }
@@ -121,20 +127,18 @@ class PlaygroundBench extends HTMLElement {
   flush() {
     this.frame = null;
     if (!this.waiting) return;
-    const follows = this.isAtEnd;
     this.text.append(this.waiting);
     this.waiting = "";
-    if (follows) this.toEnd();
+    this.follow();
   }
 
   on_end(fragments) {
     this.ended = true;
     this.flush();
-    const follows = this.isAtEnd;
     const before = this.pending;
     this.pending = null;
     this.show(fragments, before);
-    if (follows) this.toEnd();
+    this.follow();
     const message = this.log.lastElementChild;
     this.say([".message__head strong", ".message__body", ".callout", ".message__foot"]
       .map((part) => message.querySelector(part)?.textContent.trim() ?? "")
@@ -218,8 +222,8 @@ class PlaygroundBench extends HTMLElement {
     const open = this.querySelector(`${selector} details`)?.open;
     const pane = element(html);
     if (open && pane.querySelector("details")) pane.querySelector("details").open = true;
-    this.querySelector(selector).replaceWith(pane);
-    htmx.process(pane);
+    // The pane itself stays: on a phone it is shown as the target of the address.
+    this.querySelector(selector).replaceChildren(...pane.childNodes);
     if (id) document.getElementById(id)?.focus();
   }
 
@@ -229,7 +233,6 @@ class PlaygroundBench extends HTMLElement {
     const message = element(html);
     this.log.append(message);
     htmx.process(message);
-    return message;
   }
 
   show({ message, run, replaced }, before) {
@@ -270,8 +273,13 @@ class PlaygroundBench extends HTMLElement {
     return this.scroller.scrollHeight - this.scroller.scrollTop - this.scroller.clientHeight < 48;
   }
 
+  follow() {
+    if (this.follows) this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
   toEnd() {
-    this.scroller.scrollTop = this.scroller.scrollHeight;
+    this.follows = true;
+    this.follow();
   }
 
   markPane() {

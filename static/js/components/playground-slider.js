@@ -1,3 +1,6 @@
+/* The reader's decimal sign: the server takes both. */
+const POINT = (0.5).toLocaleString(document.documentElement.lang || "en").charAt(1);
+
 /**
  * <playground-slider> ties a range to the number beside it. The number is what is sent; empty, it is not sent and the
  * range only shows the usual value.
@@ -11,7 +14,7 @@ class PlaygroundSlider extends HTMLElement {
     this.range.hidden = false;
     this.follow();
     this.range.addEventListener("input", () => {
-      this.number.value = this.range.value;
+      this.number.value = this.range.value.replace(".", POINT);
       this.follow();
     });
     // A range has no name and its change is not the form's: the number's is.
