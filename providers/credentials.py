@@ -22,6 +22,8 @@ from providers.origins import origin_of
 VERSION = 1
 KEY_ID, NONCE, WRAPPED = 8, 12, 48
 HEAD = 1 + KEY_ID + NONCE + WRAPPED
+# Stands in the place of a credential that a change of origin has voided: one is needed, none can be opened.
+VOID = b""
 
 
 class CredentialUnreadable(Exception):

@@ -60,8 +60,9 @@ def update_provider(*, provider, name, base_url, actor, credential=None):
     """
     Change name and base URL.
 
-    A new origin voids the credential and the operator's word, which were both given for the old one; ``credential``
-    is the new one's. Raises ``ValidationError`` as ``create_provider``.
+    A new origin voids the credential and the operator's word, which were both given for the old one; until another
+    credential is set, or this one removed, the provider is not called. Raises ``ValidationError`` as
+    ``create_provider``.
     """
     _refuse_managed(provider)
     before = {"name": provider.name, "base_url": provider.base_url}
@@ -70,8 +71,10 @@ def update_provider(*, provider, name, base_url, actor, credential=None):
     _place(provider, base_url)
     moved = origin_of(provider.base_url) != old_origin
     voided = moved and provider.sealed_credential is not None
+    if voided:
+        provider.sealed_credential, provider.credential_hint = credentials.VOID, ""
     if moved:
-        provider.sealed_credential, provider.credential_hint, provider.approved_private_origin = None, "", ""
+        provider.approved_private_origin = ""
     provider.full_clean(exclude=["base_url"])
     provider.save()
     after = {"name": provider.name, "base_url": provider.base_url}
@@ -292,6 +295,8 @@ def set_price(
     now = timezone.now()
     if valid_from is not None and valid_from < now - datetime.timedelta(minutes=1):
         raise ValidationError({"valid_from": _("A price begins now or later: what was served keeps its price.")})
+    if model.prices.filter(valid_from=valid_from).exists():
+        raise ValidationError({"valid_from": _("Another price begins at that moment.")})
     price = Price(
         provider_model=model,
         valid_from=valid_from or now,

@@ -1,2 +1,30 @@
+from django.urls import include, path
+
+from providers.views import models, providers
+
 app_name = "providers"
-urlpatterns = []
+
+model_patterns = [
+    path("rename/", models.model_rename, name="model_rename"),
+    path("disable/", models.model_disable, name="model_disable"),
+    path("enable/", models.model_enable, name="model_enable"),
+    path("delete/", models.model_delete, name="model_delete"),
+    path("prices/", models.price_create, name="price_create"),
+    path("prices/<int:price_pk>/withdraw/", models.price_withdraw, name="price_withdraw"),
+]
+provider_patterns = [
+    path("", providers.provider_detail, name="provider_detail"),
+    path("test/", providers.provider_test, name="provider_test"),
+    path("edit/", providers.provider_edit, name="provider_edit"),
+    path("credential/", providers.provider_credential, name="provider_credential"),
+    path("disable/", providers.provider_disable, name="provider_disable"),
+    path("enable/", providers.provider_enable, name="provider_enable"),
+    path("delete/", providers.provider_delete, name="provider_delete"),
+    path("models/take-over/", models.model_create, name="model_create"),
+    path("models/<str:model_uid>/", include(model_patterns)),
+]
+urlpatterns = [
+    path("o/<slug:organization_slug>/providers/", providers.provider_list, name="provider_list"),
+    path("o/<slug:organization_slug>/providers/add/", providers.provider_create, name="provider_create"),
+    path("o/<slug:organization_slug>/providers/<str:provider_uid>/", include(provider_patterns)),
+]

@@ -7,7 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Recorder(ThreadingHTTPServer):
-    """Answers by ``answers[path]`` and keeps every request in ``requests`` (header names in lower case); ``accepted`` counts connections."""
+    """
+    Answers by ``answers[path]`` and keeps every request in ``requests``, header names in lower case.
+
+    ``accepted`` counts connections.
+    """
 
     daemon_threads = True
     request_queue_size = 128

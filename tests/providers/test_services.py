@@ -9,6 +9,7 @@ from django.utils import timezone
 from console.models import AuditEvent
 from console.revision import current_revision
 from providers import credentials, services
+from providers.credentials import CredentialUnreadable
 from providers.discovery import Finding, RemoteModel, read_models
 from providers.models import Price, Provider, ProviderModel
 from tests.factories import make_model, make_organization, make_price, make_provider
@@ -89,9 +90,13 @@ def test_another_path_keeps_the_credential_and_another_origin_voids_it(organizat
 
     services.update_provider(provider=provider, name="Example", base_url="https://evil.example.org/v1", actor=alice)
     provider.refresh_from_db()
-    assert provider.sealed_credential is None
+    with pytest.raises(CredentialUnreadable):
+        credentials.unseal(provider)
     assert provider.credential_hint == ""
     assert AuditEvent.objects.filter(action="provider.updated").latest("pk").details["credential_voided"]
+
+    services.remove_credential(provider=provider, actor=alice)
+    assert credentials.unseal(provider) is None
 
 
 def test_another_origin_may_bring_its_own_credential(organization, alice):
@@ -365,6 +370,15 @@ def test_a_price_may_begin_later_and_be_withdrawn_until_then(organization, alice
     assert changed() == (2, 2)
     with pytest.raises(ValidationError):
         services.withdraw_price(price=make_price(model), actor=alice)
+
+
+def test_two_prices_cannot_begin_at_one_moment(organization, alice):
+    model = make_model(make_provider(organization))
+    later = timezone.now() + datetime.timedelta(days=3)
+    rates = {"input_per_mtok": Decimal(1), "output_per_mtok": Decimal(2)}
+    services.set_price(model=model, valid_from=later, actor=alice, **rates)
+    with pytest.raises(ValidationError, match="begins at that moment"):
+        services.set_price(model=model, valid_from=later, actor=alice, **rates)
 
 
 def test_no_price_is_changed_for_what_was_served(organization, alice):

@@ -1,0 +1,39 @@
+from babel.numbers import get_currency_precision, get_currency_symbol
+from django import template
+
+from console import formatting
+from console.templatetags.console import badge
+from providers.queries import CredentialState
+
+register = template.Library()
+
+
+@register.filter
+def rate(amount, currency):
+    """A price per million tokens with every digit that it has, and two at least: €3.00, €0.075."""
+    if amount is None:
+        return formatting.NOTHING
+    digits = -amount.normalize().as_tuple().exponent - get_currency_precision(currency)
+    return formatting.money(int(amount.scaleb(9)), currency, extra_digits=max(0, digits))
+
+
+@register.filter
+def sign(currency):
+    """The currency's sign in the reader's language."""
+    return get_currency_symbol(currency, locale=formatting.reader_locale())
+
+
+@register.inclusion_tag("providers/_rate_field.html")
+def rate_field(bound_field, currency):
+    """A field for an amount per million tokens, between its currency and its unit."""
+    attrs = {"class": "input input--number"}
+    if bound_field.errors:
+        attrs["aria-describedby"] = f"{bound_field.auto_id}_error"
+    return {"field": bound_field, "widget": bound_field.as_widget(attrs=attrs), "currency": currency}
+
+
+@register.simple_tag
+def credential_badge(state):
+    """How a provider's credential is kept."""
+    tone, mark = {"sealed": ("ok", "lock"), "needs_key": ("warn", "alert"), "none": ("plain", "")}[state]
+    return badge(CredentialState(state).label, tone, mark)
