@@ -134,6 +134,9 @@ def field(bound_field, hint=""):
     hint = hint or bound_field.help_text
     attrs = {} if getattr(bound_field.field.widget, "input_type", "") in {"checkbox", "radio"} else {"class": "input"}
     attrs |= {"class": f"{attrs.get('class', '')} {bound_field.field.widget.attrs.get('class', '')}".strip()}
+    if bound_field.form.errors:
+        # The focus goes where something is to be mended.
+        attrs["autofocus"] = bool(bound_field.errors)
     note = "error" if bound_field.errors else "hint" if hint else ""
     if note:
         attrs["aria-describedby"] = f"{bound_field.auto_id}_{note}"

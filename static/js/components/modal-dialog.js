@@ -22,7 +22,7 @@ class ModalDialog extends HTMLElement {
       if (event.target.closest("[data-closes]")) dialog.close();
     });
     dialog.showModal();
-    dialog.querySelector("[aria-invalid], [autofocus]")?.focus();
+    (dialog.querySelector("[aria-invalid]") ?? dialog.querySelector("[autofocus]"))?.focus();
   }
 
   disconnectedCallback() {
