@@ -188,9 +188,11 @@ def _tell(chunk, meter):
 
 def text_in(event):
     """The text that one event of a stream writes; empty for every other kind."""
-    if not event.data or event.data.startswith(b"[DONE]"):
+    try:
+        choices = _CHUNK.decode(event.data).choices
+    except (msgspec.DecodeError, RecursionError):
         return ""
-    return "".join(text_of(choice.delta) for choice in _CHUNK.decode(event.data).choices or () if choice.delta)
+    return "".join(text_of(choice.delta) for choice in choices or () if choice.delta)
 
 
 def is_complete(reader):

@@ -1,0 +1,129 @@
+"""What a request is said to have used, for every way it can end."""
+
+import time
+
+import pytest
+
+from gateway import errors
+from gateway.calls import Call, Caller
+from gateway.metering import Meter
+from providers.dialects import openai
+from providers.tokens import TokenUsage, count_tokens
+from usage.costs import Rates
+
+RATES = Rates(7, 3_000_000, 300_000, 3_750_000, 6_000_000, 15_000_000)
+PROMPT = "What is the capital of France?"
+CALLER = Caller(1, "org_1", 1, "wrkspc_1", 1, 1, "api")
+
+
+@pytest.fixture
+def meter():
+    call = Call(dialect=openai, endpoint="chat_completions", caller=CALLER, fields={}, stream=True)
+    meter = Meter(call, RATES, lambda: PROMPT)
+    meter.dispatch()
+    return meter
+
+
+def counted(closed):
+    return closed.usage_source, closed.input_tokens, closed.output_tokens
+
+
+def test_what_the_provider_reported_is_taken_as_it_is(meter):
+    meter.saw_text("Paris.")
+    meter.saw_usage(TokenUsage(10, 4, output_tokens=2))
+    meter.completed()
+    closed = meter.closed()
+    assert (*counted(closed), closed.cache_read_tokens) == ("reported", 10, 2, 4)
+    assert closed.cost_nanos == 10 * 3000 + 4 * 300 + 2 * 15000
+    assert closed.attempts == 1
+
+
+def test_an_empty_answer_may_be_reported_as_one(meter):
+    meter.saw_usage(TokenUsage(10, output_tokens=0))
+    meter.completed()
+    assert counted(meter.closed()) == ("reported", 10, 0)
+
+
+@pytest.mark.parametrize("usage", [None, TokenUsage(10), TokenUsage(output_tokens=0), TokenUsage(10, output_tokens=0)])
+def test_text_that_was_delivered_is_counted_here_where_the_provider_is_silent(meter, usage):
+    meter.saw_text("The capital is ")
+    meter.saw_text("Paris.")
+    meter.saw_usage(usage)
+    meter.completed()
+    known_input = 10 if usage and usage.input_tokens else count_tokens(PROMPT)
+    assert counted(meter.closed()) == ("counted", known_input, count_tokens("The capital is Paris."))
+    assert meter.closed().cost_nanos > 0
+
+
+def test_an_answer_that_the_client_left_counts_what_it_was_given(meter):
+    meter.saw_usage(TokenUsage(10))
+    meter.saw_text("The capital is Par")
+    meter.call.client_gone = True
+    meter.cancelled()
+    closed = meter.closed()
+    assert (closed.outcome, closed.status) == ("client_cancelled", 499)
+    assert counted(closed) == ("counted", 10, count_tokens("The capital is Par"))
+
+
+def test_what_was_reported_halfway_is_no_less_than_what_was_written(meter):
+    meter.saw_usage(TokenUsage(10, output_tokens=1))
+    meter.saw_text("one two three four five six")
+    meter.call.client_gone = True
+    meter.cancelled()
+    assert meter.closed().output_tokens == count_tokens("one two three four five six")
+
+
+def test_a_client_that_leaves_before_the_first_word_is_charged_the_estimate_of_its_prompt(meter):
+    meter.call.client_gone = True
+    meter.cancelled()
+    assert counted(meter.closed()) == ("estimated", count_tokens(PROMPT), 0)
+
+
+def test_a_process_that_ends_interrupts_what_is_under_way(meter):
+    meter.saw_text("Par")
+    meter.cancelled()
+    assert (meter.closed().outcome, meter.closed().status) == ("interrupted", None)
+
+
+def test_an_error_without_a_word_uses_nothing(meter):
+    meter.failed(errors.GatewayError(502, "provider_failed", "No.", outcome="upstream_error"))
+    closed = meter.closed()
+    assert counted(closed) == ("none", None, None)
+    assert (closed.cost_nanos, closed.error_code, closed.error_message) == (0, "provider_failed", "No.")
+
+
+def test_an_error_in_the_middle_counts_what_came_before(meter):
+    meter.saw_text("Paris is")
+    meter.failed(errors.GatewayError(502, "provider_failed", "No.", outcome="upstream_error"))
+    assert counted(meter.closed()) == ("counted", count_tokens(PROMPT), count_tokens("Paris is"))
+
+
+def test_a_provider_that_never_answered_may_bill_the_prompt(meter):
+    meter.failed(errors.GatewayError(504, "provider_timeout", "No.", outcome="timeout"))
+    assert counted(meter.closed()) == ("estimated", count_tokens(PROMPT), 0)
+
+
+def test_without_a_price_the_cost_is_unknown(meter):
+    meter.rates = None
+    meter.saw_usage(TokenUsage(10, output_tokens=2))
+    meter.completed()
+    assert meter.closed().cost_nanos is None
+
+
+def test_the_first_token_is_that_of_a_stream(meter):
+    meter.call.received -= 0.25
+    meter.saw_text("Paris")
+    meter.completed()
+    assert 250 <= meter.closed().time_to_first_token_ms <= meter.closed().duration_ms
+    meter.call.stream, meter.first_token = False, None
+    meter.saw_text("Paris")
+    assert meter.closed().time_to_first_token_ms is None
+
+
+def test_a_mark_of_progress_is_due_each_second(meter):
+    assert meter.progress_due() is None
+    meter.saw_text("x" * 400)
+    meter.marked = time.perf_counter() - 1.1
+    mark = meter.progress_due()
+    assert (mark.input_tokens, mark.output_tokens) == (len(PROMPT) // 4, 101)
+    assert meter.progress_due() is None
