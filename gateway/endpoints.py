@@ -53,10 +53,9 @@ async def count_message_tokens(http, runtime):
     adapter = ADAPTERS["anthropic"]
     body = msgspec.json.encode(fields | {"model": target.encoded_name})
     try:
-        async with adapter.post(
-            runtime.upstream, target, body, stream=False, headers=headers, path=COUNT_PATH
-        ) as answer:
-            await http.send(200, JSON_HEADERS, await adapter.read(answer))
+        response = await adapter.post(runtime.upstream, target, body, stream=False, headers=headers, path=COUNT_PATH)
+        with contextlib.closing(response):
+            await http.send(200, JSON_HEADERS, await adapter.read(response))
     except ProviderError as error:
         raise errors.from_provider(error, target.provider_name) from None
 
