@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from config.env import env_bool, env_int, env_list, env_secret, env_str, stored_secret
 from config.logs import logging_config
+from providers.origins import InvalidBaseUrl, origin_of
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(env_str("COMPTOIR_DATA") or BASE_DIR / "var").resolve()
@@ -160,7 +161,12 @@ if _public.scheme == "https":
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-comptoir_session", "__Host-comptoir_csrf"
 
 # Exact origins, say http://localhost:11434, that providers may have although they are private or not https.
-ALLOWED_PRIVATE_ORIGINS = env_list("COMPTOIR_ALLOWED_PRIVATE_ORIGINS")
+try:
+    ALLOWED_PRIVATE_ORIGINS = [origin_of(origin) for origin in env_list("COMPTOIR_ALLOWED_PRIVATE_ORIGINS")]
+except InvalidBaseUrl:
+    raise ImproperlyConfigured(
+        "COMPTOIR_ALLOWED_PRIVATE_ORIGINS must list origins such as http://localhost:11434, separated by commas."
+    ) from None
 # Where this server listens: no provider may stand there, nor at its database or broker, whatever is approved.
 LISTEN_PORT = env_int("COMPTOIR_PORT", 8000, least=0, most=65_535)
 REDIS_URL = env_secret("REDIS_URL")

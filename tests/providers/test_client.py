@@ -1,5 +1,6 @@
 """Over real sockets: whatever a URL, a resolver or a server says, no connection goes where none may go."""
 
+import asyncio
 import datetime
 import gzip
 import ipaddress
@@ -12,6 +13,7 @@ import time
 import aiohttp
 import httpx
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -129,6 +131,26 @@ async def test_the_gateways_client_connects_to_no_forbidden_address_in_any_spell
             await session.get(url)
     await session.close()
     assert sentinel == []
+
+
+def test_the_guard_holds_on_the_loop_that_the_server_runs_on(connects):
+    async def call():
+        session = Session(PUBLIC)
+        for host in ("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"):
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await session.get(f"https://{host}:{server.port}/")
+        await session.close()
+        session = Session(Guard(parse_base_url(server.origin).origin))
+        async with session.get(f"{server.origin}/") as response:
+            assert response.status == 200
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get(f"http://localhost:{server.port}/")
+        await session.close()
+
+    with serving({"/": model_list()}) as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(call())
+    assert server.accepted == 1
+    assert connects == [("127.0.0.1", server.port)]
 
 
 def test_the_consoles_client_connects_to_no_forbidden_address_in_any_spelling(sentinel, answers_of_resolver):
