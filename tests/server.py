@@ -6,12 +6,14 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import httpx
+import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER_EMAIL, OWNER_PASSWORD = "owner@example.org", "correct horse battery staple"
@@ -186,26 +188,25 @@ class Server:
                 return total
             time.sleep(0.2)
 
-    @contextlib.contextmanager
-    def database(self):
-        """A read-only connection to the SQLite file, for looking at rows themselves."""
-        import sqlite3
+    def query(self, sql, *values):
+        """The rows of a query as dictionaries; ``?`` stands for a value."""
+        if url := self.environment.get("DATABASE_URL"):
+            with psycopg.connect(url, row_factory=psycopg.rows.dict_row) as connection:
+                return connection.execute(sql.replace("?", "%s"), values).fetchall()
+        with contextlib.closing(sqlite3.connect(f"file:{self.sqlite_path}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql, values)]
 
-        connection = sqlite3.connect(f"file:{self.folder / 'comptoir.sqlite3'}?mode=ro", uri=True, timeout=10)
-        connection.row_factory = sqlite3.Row
-        try:
-            yield connection
-        finally:
-            connection.close()
+    @property
+    def sqlite_path(self):
+        return self.folder / "comptoir.sqlite3"
 
     def rows(self, timeout=10, at_least=0, **wanted):
         """The request rows that have these values, oldest first, waiting until there are ``at_least`` so many."""
-        where = " AND ".join(f"{column} = ?" for column in wanted) or "1"
+        where = " AND ".join(f"{column} = ?" for column in wanted) or "1 = 1"
         until = time.monotonic() + timeout
         while True:
-            with self.database() as connection:
-                query = f"SELECT * FROM usage_requestlog WHERE {where} ORDER BY id"
-                rows = [dict(row) for row in connection.execute(query, list(wanted.values()))]
+            rows = self.query(f"SELECT * FROM usage_requestlog WHERE {where} ORDER BY id", *wanted.values())
             if len(rows) >= at_least or time.monotonic() > until:
                 return rows
             time.sleep(0.05)
