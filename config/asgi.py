@@ -18,14 +18,16 @@ site = ServeStaticASGI(
 # After get_asgi_application: Django must be set up before the gateway imports models.
 from gateway.asgi import gateway  # noqa: E402
 
+API_ROOTS = {"/v1", "/api/v1", "/api"}
+MISPLACED = ("/chat/completions", "/completions", "/embeddings", "/messages", "/models", "/responses")
 MACHINE_PATHS = {"/healthz", "/readyz", "/metrics"}
 # The admin APIs of both providers' shapes are Django's.
 SITE_PREFIXES = ("/v1/organizations/", "/v1/organization/")
 
 
 def is_api(path):
-    """Whether ``path`` belongs to the gateway."""
-    if path in MACHINE_PATHS:
+    """Whether ``path`` belongs to the gateway: also what SDKs ask for when their base URL lacks its ``/v1``."""
+    if path in MACHINE_PATHS or path.removesuffix("/") in API_ROOTS or path.startswith(MISPLACED):
         return True
     return path.startswith(("/v1/", "/api/v1/")) and not path.startswith(SITE_PREFIXES)
 

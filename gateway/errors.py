@@ -63,7 +63,12 @@ def unknown_model(name):
 
 
 def unknown_path(method, path):
-    return GatewayError(404, "not_found", f"There is nothing at {method} {path}.")
+    hint = ""
+    if path.startswith("/v1/v1/"):
+        hint = " The base URL of Anthropic SDKs ends before /v1."
+    elif not path.startswith(("/v1/", "/api/")):
+        hint = " The base URL of OpenAI SDKs ends in /v1."
+    return GatewayError(404, "not_found", f"There is nothing at {method} {path[:200]}.{hint}")
 
 
 def wrong_method(method, path, allowed):
