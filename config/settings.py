@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
 from django.utils.translation import gettext_lazy as _
 
-from config.env import env_bool, env_int, env_list, env_secret, env_str, stored_secret
+from config.env import env_bool, env_int, env_list, env_secret, env_str, make_folder, stored_secret
 from config.logs import logging_config
 from providers.origins import InvalidBaseUrl, origin_of
 
@@ -108,13 +108,18 @@ DATABASES = {
     )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    make_folder(Path(DATABASES["default"]["NAME"]).parent)
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA cache_size=-16000;",
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
+    # A server that vanished from the network must not hold a thread for the two hours that TCP would wait.
+    DATABASES["default"]["OPTIONS"] = DATABASES["default"].get("OPTIONS", {}) | {
+        "connect_timeout": 5,
+        "tcp_user_timeout": 15_000,
+    }
 else:
     raise ImproperlyConfigured("DATABASE_URL must name sqlite or postgresql.")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

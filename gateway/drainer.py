@@ -61,8 +61,10 @@ class Drainer:
             if now >= self._next_prune:
                 prune(self.journal.folder, self.keep_hours)
                 self._next_prune = now + PRUNE_INTERVAL
-        except OSError as error:
-            log.error("journal not readable", error=str(error))
+        except Exception:
+            # The edge of this thread: were it to end here, nothing would ever be drained again.
+            log.exception("drain failed")
+            metrics.DRAIN_FAILURES.inc()
 
     def _drain_own(self):
         retired = self.journal.retired()
