@@ -105,7 +105,7 @@ class NumberField(forms.DecimalField):
         return str(value).replace(".", formats.get_format("DECIMAL_SEPARATOR")) if isinstance(value, float) else value
 
     def to_python(self, value):
-        return super().to_python(value.replace(",", ".") if isinstance(value, str) else value)
+        return super().to_python(value.strip().replace(",", ".") if isinstance(value, str) else value)
 
     def clean(self, value):
         number = super().clean(value)
