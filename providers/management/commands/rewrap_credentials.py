@@ -18,7 +18,11 @@ class Command(BaseCommand):
 
     def handle(self, *, dry_run, **options):
         counts, unreadable = Counter(), []
-        sealed = Provider.objects.exclude(sealed_credential=None).exclude(sealed_credential=credentials.VOID).select_related("organization")
+        sealed = (
+            Provider.objects.exclude(sealed_credential=None)
+            .exclude(sealed_credential=credentials.VOID)
+            .select_related("organization")
+        )
         for provider in list(sealed.order_by("pk")):
             key_id = credentials.wrapping_key_id(provider.sealed_credential)
             if not dry_run and not credentials.is_on_newest_key(provider.sealed_credential):
