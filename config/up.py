@@ -2,7 +2,7 @@
 ``./comptoir up``: starts what Comptoir consists of, looks after it, and ends it.
 
 The supervisor opens the port, so that a crash of a web process refuses no connection, and imports neither Django nor
-anything else that takes memory. Its children are one process to prepare the data folder, the web processes, the
+anything else that takes memory. Its children are the web processes, of which the first prepares the data folder, the
 model of this machine and the worker.
 """
 # ruff: noqa: S603  every command here is written here
@@ -30,6 +30,8 @@ MODEL_SECONDS = 30
 BACKOFF = [0.2, 0.5, 1, 2, 5, 10, 30]
 # A child that ran for so long has recovered: its next failure is a first one again.
 RECOVERED_SECONDS = 60
+# Exit statuses of a web process that has said in one line why it cannot start: see config.child and config.serve.
+SAID = {78, 70}
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
@@ -52,7 +54,7 @@ class Child:
         self.started_at = 0.0
         self.start_at = None
 
-    def start(self, lifeline, environment, arguments=(), fds=()):
+    def start(self, lifeline, environment, arguments=()):
         """Start it in a process group of its own, so that Ctrl-C on the terminal reaches the supervisor alone."""
         command = [sys.executable, "-m", "config.child", str(lifeline), self.module, *self.arguments, *arguments]
         self.process = subprocess.Popen(
@@ -61,7 +63,7 @@ class Child:
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
-            pass_fds=[lifeline, *self.fds, *fds],
+            pass_fds=[lifeline, *self.fds],
             process_group=0,
         )
         if self.nice:
@@ -112,17 +114,16 @@ class Supervisor:
         self.stopping = 0
         self.announced = False
         self.answers = set()
-        self.environment = os.environ | {"COMPTOIR_DATA": str(self.data), "COMPTOIR_HOST": options.host}
+        self.model_deadline = None
+        self.environment = os.environ | {
+            "COMPTOIR_DATA": str(self.data),
+            "COMPTOIR_HOST": options.host,
+            "COMPTOIR_PORT": str(self.listener.getsockname()[1]),
+        }
         self.environment.pop("COMPTOIR_LOCAL_MODEL_URL", None)
-        self.prepare = Child("preparation", "manage", "prepare", "--verbosity", "0")
+        listener = str(self.listener.fileno())
         self.web = [
-            Child(
-                f"web process {number}",
-                "config.serve",
-                "--fd",
-                str(self.listener.fileno()),
-                fds=[self.listener.fileno()],
-            )
+            Child(f"web process {number}", "config.serve", "--fd", listener, fds=[self.listener.fileno()])
             for number in range(1, options.workers + 1)
         ]
         self.model = self._model() if options.model else None
@@ -167,29 +168,14 @@ class Supervisor:
         return status
 
     def _start(self):
+        """Start what must answer before the first line: the model, and one web process, which prepares the rest."""
         if self.model:
             self.model.start(self.lifeline, self.environment)
-        self.prepare.start(self.lifeline, self.environment)
-        # They import all they need while the data folder is prepared, and serve when a byte comes through this pipe.
-        go, go_writer = os.pipe()
-        for child in self.web:
-            child.start(self.lifeline, self.environment, ["--go", str(go)], [go])
-        os.close(go)
-        try:
-            while self.prepare.process.poll() is None and not self.stopping:
-                self._sleep()
-            if self.stopping:
-                return
-            if self.prepare.process.returncode:
-                raise Stop
-            os.write(go_writer, b"." * len(self.web))
-        finally:
-            os.close(go_writer)
+        self.web[0].start(self.lifeline, self.environment, ["--prepare"])
         host, port = self.listener.getsockname()[:2]
         threading.Thread(
             target=self._await, args=["web", WILDCARDS.get(host, host), port, "/readyz"], daemon=True
         ).start()
-        self.model_deadline = None
 
     def _look_after(self):
         now = time.monotonic()
@@ -208,9 +194,9 @@ class Supervisor:
         self._announce()
 
     def _lost(self, child):
-        if child in self.web and not self.announced:
-            raise Stop("The web process could not start: what it said stands above.")
         code = child.process.returncode
+        if child in self.web and not self.announced:
+            raise Stop("" if code in SAID else "The web process could not start: what it said stands above.")
         reason = signal.Signals(-code).name if code < 0 else f"code {code}"
         log("warning", f"the {child.name} ended with {reason}; starting it again in {child.plan_restart():g} s")
 
@@ -229,13 +215,14 @@ class Supervisor:
             pass
         print("\n".join(lines), flush=True)
         sign_in.unlink(missing_ok=True)
-        if self.worker:
-            self.worker.start(self.lifeline, self.environment)
+        for child in (*self.web[1:], self.worker):
+            if child:
+                child.start(self.lifeline, self.environment)
 
     def _end(self):
         """End the children: the model last, for answers that are still being streamed come from it."""
         self.listener.close()
-        self._end_children([self.prepare, *self.web, *([self.worker] if self.worker else [])])
+        self._end_children([*self.web, *([self.worker] if self.worker else [])])
         self._end_children([self.model] if self.model else [])
 
     def _end_children(self, children):
