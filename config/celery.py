@@ -1,11 +1,16 @@
 """The Celery application: slow and periodic work. The gateway and the console answer without any worker."""
 
+import logging
 import os
+import signal
+import warnings
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 from celery import Celery, signals
+from celery.platforms import SecurityWarning
 from celery.schedules import crontab
+from celery.worker import state
 from django.conf import settings
 
 # Redis gives a task out again when it has not been acknowledged for so long: more than any task may take.
@@ -59,6 +64,25 @@ settings.CELERY_DATA_DIR.mkdir(parents=True, exist_ok=True, mode=0o700)
 app.autodiscover_tasks()
 
 
+# It is about messages that are pickled; ours are JSON.
+warnings.filterwarnings("ignore", category=SecurityWarning)
+
+
 @signals.setup_logging.connect
-def keep_logging(**_):
-    """Django has set logging up; without this receiver Celery would replace it."""
+def keep_logging(loglevel, **_):
+    """Leave the logging that Django has set up; Celery would replace it."""
+    logging.getLogger("celery").setLevel(loglevel)
+    logging.getLogger("kombu").setLevel(logging.ERROR)
+
+
+@signals.worker_ready.connect
+def leave_at_once_when_idle(**_):
+    """End at the first SIGTERM where no task is running: Celery would take four seconds to notice it."""
+    wait_for_tasks = signal.getsignal(signal.SIGTERM)
+
+    def leave(number, frame):
+        if not state.active_requests and not state.reserved_requests:
+            os._exit(0)
+        wait_for_tasks(number, frame)
+
+    signal.signal(signal.SIGTERM, leave)
