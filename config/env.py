@@ -54,6 +54,14 @@ def env_secret(name):
     return os.environ.get(name) or None
 
 
+def make_folder(path):
+    """Make the folder ``path`` where there is none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"The folder {path} cannot be made: {error.strerror}.") from None
+
+
 def stored_secret(folder, name):
     """
     The secret ``name`` kept in ``folder``, made on first use.

@@ -284,16 +284,16 @@ class Setup:
         return self.call([*self.pip(), "install", "--quiet", "--disable-pip-version-check", *options], complaint)
 
     def pip(self):
-        command = [PYTHON, "-m", "pip"]
+        """The command of a pip that installs into .venv: its own, or this Python's, which spares making one."""
+        own, outer = [PYTHON, "-m", "pip"], [sys.executable, "-m", "pip", "--python", PYTHON]
         with self.pip_lock:
-            if self.quiet([*command, "--version"]):
-                return command
-            if self.quiet([sys.executable, "-c", "import ensurepip"]):
-                self.call([PYTHON, "-m", "ensurepip", "--default-pip"], "pip could not be put into .venv")
-                return command
-        if self.quiet([sys.executable, "-m", "pip", "--version"]):
-            return [sys.executable, "-m", "pip", "--python", PYTHON]
-        raise Failed("This Python has no pip: install your system's python3-venv package, or uv, and try again.")
+            for command in (own, outer):
+                if self.quiet([*command, "--version"]):
+                    return command
+            if not self.quiet([sys.executable, "-c", "import ensurepip"]):
+                raise Failed("This Python has no pip: install the system's python3-venv, or uv, and try again.")
+            self.call([PYTHON, "-m", "ensurepip", "--default-pip"], "pip could not be put into .venv")
+            return own
 
     def quiet(self, command):
         return subprocess.run(command, capture_output=True, cwd=ROOT, stdin=subprocess.DEVNULL).returncode == 0
