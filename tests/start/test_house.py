@@ -1,0 +1,51 @@
+"""What must be true of the sources as a whole."""
+
+import os
+import subprocess
+import sys
+
+from tests.server import OWN_VARIABLES, ROOT
+
+PRODUCTION = {
+    "COMPTOIR_PUBLIC_URL": "https://ai.example.org",
+    "SECRET_KEY": "a production server has a long secret" + "0123456789" * 3,
+    "API_KEY_PEPPER": "p" * 40,
+    "CREDENTIAL_KEYS": "c" * 40,
+}
+
+
+def run(*command, **environment):
+    clean = {name: value for name, value in os.environ.items() if not OWN_VARIABLES.match(name)}
+    done = subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_ruff_has_nothing_to_say():
+    run(sys.executable, "-m", "ruff", "check", "--no-cache")
+    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache")
+
+
+def test_every_change_of_a_model_has_its_migration(tmp_path):
+    run(sys.executable, "manage.py", "makemigrations", "--check", "--dry-run", COMPTOIR_DATA=str(tmp_path))
+
+
+def test_the_production_profile_passes_the_deployment_checks(tmp_path):
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    output = run(*command, COMPTOIR_DATA=str(tmp_path), **PRODUCTION)
+    assert "no issues" in output
+
+
+def test_secrets_may_come_from_files(tmp_path):
+    files = {}
+    for name in ("SECRET_KEY", "API_KEY_PEPPER", "CREDENTIAL_KEYS"):
+        (tmp_path / name).write_text(PRODUCTION[name] + "\n")
+        files[f"{name}_FILE"] = str(tmp_path / name)
+    data = tmp_path / "data"
+    run(sys.executable, "manage.py", "check", COMPTOIR_DATA=str(data), COMPTOIR_PUBLIC_URL="https://x.example", **files)
+    assert not (data / "secrets").exists()
+
+
+def test_the_shell_scripts_are_posix():
+    for script in ("comptoir", ".ci/run"):
+        run("sh", "-n", script)
