@@ -1,6 +1,5 @@
 """What the usage page draws: rows by model or key that add up, and the chart's own table of steps."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 
 from babel.dates import format_date
@@ -10,13 +9,12 @@ from django.utils.translation import gettext as _
 from console import formatting
 from usage.models import Source
 from usage.periods import Grain, PartDay, Span
-from usage.queries import NOBODY, PLAYGROUND, Sums
+from usage.queries import NOBODY, OTHER, PLAYGROUND, Sums
 
 MOST_SERIES = 9
 OTHER_SERIES = 10
 # Up to here each bar has its label, and the month need not be said again.
 LONGEST_BARE_DAYS = 14
-OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -170,34 +168,35 @@ def sum_of(many):
     return total
 
 
+def leading(rows):
+    """The entities of a breakdown that the chart shows each for itself: the largest."""
+    return [row.entity.key for row in rows[:MOST_SERIES]]
+
+
 def chart(period, sums, rows, measure, currency):
     """
-    The chart's series, as entities, and its steps; beyond nine series the smallest become "other".
+    The chart's series, as entities, and its steps; beyond nine series the smallest are "others".
 
     ``rows`` are those of the breakdown: their order is the order of the stack.
     """
-    series = [row.entity for row in rows]
-    folded = set()
-    if len(series) > MOST_SERIES:
-        folded = {entity.key for entity in series[MOST_SERIES:]}
-        series = [*series[:MOST_SERIES], Entity(OTHER, _("%(count)d others") % {"count": len(folded)}, OTHER_SERIES)]
-    by_step = defaultdict(lambda: defaultdict(Sums))
-    for (start, key), step_sums in sums.items():
-        by_step[start][OTHER if key in folded else key].merge(step_sums)
+    series = [row.entity for row in rows[:MOST_SERIES]]
+    if len(rows) > MOST_SERIES:
+        name = _("%(count)d others") % {"count": len(rows) - MOST_SERIES}
+        series.append(Entity(OTHER, name, OTHER_SERIES))
     starts = period.steps()
     steps = []
     for number, start in enumerate(starts):
         end = starts[number + 1] if number + 1 < len(starts) else period.end
-        found = [by_step[start].get(entity.key) or Sums() for entity in series]
+        found = [sums.get((start, entity.key)) or Sums() for entity in series]
         step = Step(start, *_titles(period, start, number), is_running=start <= period.now < end)
         step.is_ahead = start > period.now
-        shown = [sums.cost if measure == "cost" else sums.measure(measure) for sums in found]
+        shown = [each.cost if measure == "cost" else each.measure(measure) for each in found]
         if measure == "cost":
             step.total = sum_of(found).cost
             shown = add_up(shown, smallest_unit(currency))
         else:
             step.total = sum(shown)
-        step.cells = [Cell(sums.measure(measure), text) for sums, text in zip(found, shown, strict=True)]
+        step.cells = [Cell(each.measure(measure), text) for each, text in zip(found, shown, strict=True)]
         steps.append(step)
     return series, steps
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from django.db.models import Max, Sum
+from django.db.models import Case, F, Sum, Value, When
 
 from console.models import ApiKey
 from providers.models import ProviderModel
@@ -33,6 +33,8 @@ COUNTS = (
     "time_to_first_token_ms",
     "first_tokens",
 )
+DIMENSIONS = {"model": ("provider_model_id",), "key": ("api_key_id", "source")}
+OTHER = "other"
 PLAYGROUND = "playground"
 NOBODY = "none"
 
@@ -127,29 +129,58 @@ def rollups(workspace, period, *, api_key=None, provider_model=None, source="", 
     return found
 
 
-def entity_of(row, by):
-    """The key under which a row is counted: an object's primary key, ``PLAYGROUND`` or ``NOBODY``."""
-    if by == "model":
-        return row["provider_model_id"] or NOBODY
-    return row["api_key_id"] or (PLAYGROUND if row["source"] == Source.PLAYGROUND else NOBODY)
-
-
 def sums_by_entity(found, by):
     """``{entity: Sums}`` over the rollup rows ``found``, with outcomes and provenance."""
     sums = {}
-    names = ("provider_model_id",) if by == "model" else ("api_key_id", "source")
-    for row in _summed(found, *names, "outcome", "usage_source"):
-        sums.setdefault(entity_of(row, by), Sums()).add(row)
+    for row in _summed(found, *DIMENSIONS[by], "outcome", "usage_source"):
+        sums.setdefault(_entity(by, row[DIMENSIONS[by][0]], row.get("source")), Sums()).add(row)
     return sums
 
 
-def sums_by_step(found, by, period):
-    """``{(step, entity): Sums}`` for the chart; steps without use are absent."""
-    sums = {}
-    names = ("provider_model_id",) if by == "model" else ("api_key_id", "source")
-    for row in _summed(found, "start", *names, "outcome"):
-        sums.setdefault((period.step_of(row["start"]), entity_of(row, by)), Sums()).add(row)
+def series_sums(workspace, period, by, leading, **filters):
+    """
+    ``{(step, entity): Sums}`` for the chart; steps without use are absent.
+
+    Entities that are not ``leading`` are summed as ``OTHER`` by the database. Where the chart has hours it reads
+    hourly rollups.
+    """
+    leading = set(leading)
+    hourly = period.grain == Grain.HOUR
+    found = rollups(workspace, period, hours=hourly, **filters)
+    name, *more = DIMENSIONS[by]
+    ids = [key for key in leading if isinstance(key, int)]
+    entity_id = Case(When(**{f"{name}__in": [*ids, 0]}, then=F(name)), default=Value(-1))
+    sums, steps = {}, {}
+    for row in _summed(found.annotate(entity_id=entity_id), "start", "entity_id", *more, "outcome"):
+        start = row["start"]
+        if start not in steps:
+            steps[start] = period.step_of(start)
+        entity = _entity(by, row["entity_id"], row.get("source"))
+        sums.setdefault((steps[start], entity if entity in leading else OTHER), Sums()).add(row)
+    if hourly and not period.on_the_hour:
+        _add_first_step(sums, period, sums_by_entity(rollups(workspace, period, **filters), by), leading)
     return sums
+
+
+def _add_first_step(sums, period, day, leading):
+    """Where the day began within a UTC hour: what the whole hours do not hold fell into the rest of that one."""
+    for entity in [*leading, OTHER]:
+        rest = Sums()
+        for key, whole in day.items():
+            if key == entity or (entity == OTHER and key not in leading):
+                rest.merge(whole)
+        for count in COUNTS:
+            later = sum(getattr(hour, count) for (_, key), hour in sums.items() if key == entity)
+            setattr(rest, count, getattr(rest, count) - later)
+        if rest.requests > 0:
+            sums[period.start, entity] = rest
+
+
+def _entity(by, entity_id, source):
+    """What a row is counted under: an object's primary key, ``OTHER``, ``PLAYGROUND`` or ``NOBODY``."""
+    if entity_id:
+        return OTHER if entity_id < 0 else entity_id
+    return PLAYGROUND if by == "key" and source == Source.PLAYGROUND else NOBODY
 
 
 def total_of(found):
@@ -158,23 +189,6 @@ def total_of(found):
     for row in _summed(found, "outcome", "usage_source"):
         total.add(row)
     return total
-
-
-def series_sums(workspace, period, by, **filters):
-    """``{(step, entity): Sums}`` of the period, read from hourly rollups where its chart has hours."""
-    if period.grain != Grain.HOUR:
-        return sums_by_step(rollups(workspace, period, **filters), by, period)
-    sums = sums_by_step(rollups(workspace, period, hours=True, **filters), by, period)
-    if not period.on_the_hour:
-        # The day began in the middle of a UTC hour: what the whole hours do not hold fell into the rest of that one.
-        for entity, day in sums_by_entity(rollups(workspace, period, **filters), by).items():
-            rest = Sums()
-            for name in COUNTS:
-                later = sum(getattr(hour, name) for (_, other), hour in sums.items() if other == entity)
-                setattr(rest, name, getattr(day, name) - later)
-            if rest.requests > 0:
-                sums[period.start, entity] = rest
-    return sums
 
 
 def _summed(found, *names):
@@ -217,8 +231,3 @@ def key_spends(workspace, period):
         sums[row["api_key_id"]] = Sums()
         sums[row["api_key_id"]].add(row)
     return sums
-
-
-def newest_id(workspace):
-    """The id of the newest row, or an empty string."""
-    return RequestLog.objects.filter(workspace=workspace).aggregate(newest=Max("id"))["newest"] or ""

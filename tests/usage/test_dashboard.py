@@ -266,7 +266,7 @@ def test_today_in_a_half_hour_zone_loses_nothing_to_the_hour_that_midnight_cuts(
     rebuild_rollups()
     period = Period.of(Span.TODAY, "Asia/Kolkata", now=now)
 
-    sums = queries.series_sums(workspace, period, "model")
+    sums = queries.series_sums(workspace, period, "model", [model.pk])
     day = queries.total_of(queries.rollups(workspace, period))
 
     assert day.requests == 3
@@ -284,4 +284,4 @@ def test_the_days_of_summer_time_hold_what_was_used_in_them(workspace, organizat
     period = Period.of(Span.CUSTOM, "Europe/Paris", first=day, last=day)
 
     assert queries.total_of(queries.rollups(workspace, period)).requests == 2
-    assert sum(sums.requests for sums in queries.series_sums(workspace, period, "model").values()) == 2
+    assert sum(sums.requests for sums in queries.series_sums(workspace, period, "model", [model.pk]).values()) == 2

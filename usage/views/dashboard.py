@@ -53,7 +53,7 @@ def _figures(workspace, form, keys, models):
     before = queries.total_of(queries.rollups(workspace, period.before(), **filters))
     series, steps = [], []
     if total.sums.requests:
-        sums = queries.series_sums(workspace, period, by, **filters)
+        sums = queries.series_sums(workspace, period, by, charts.leading(rows), **filters)
         series, steps = charts.chart(period, sums, rows, measure, currency)
     for row in rows:
         row.url = address("", form.query(**dict([row.entity.filter]))) if row.entity.filter else ""
