@@ -143,7 +143,7 @@ def said(messages):
 
 async def answer(turn, user):
     """
-    Yield each piece of the answer as text, then the saved ``Message``, however the request ended.
+    Yield ``turn``, then each piece of the answer as text, then the saved ``Message``, however the request ended.
 
     Where the reader leaves, the provider's call is cancelled and what has been written is saved all the same. No
     database connection is held while the model writes.
@@ -157,8 +157,9 @@ async def answer(turn, user):
         outcome=Outcome.INTERRUPTED,
     )
     pieces, length = [], 0
-    await sync_to_async(release_connections)()
     try:
+        yield turn
+        await sync_to_async(release_connections)()
         async with aclosing(ask(workspace=turn.conversation.workspace, user=user, request=turn.request)) as events:
             async for event in events:
                 match event:
@@ -175,12 +176,12 @@ async def answer(turn, user):
                         _take_figures(reply, event)
     except GatewayError as error:
         reply.outcome = Outcome.REFUSED
-        reply.error_message = error.message[:500]
+        reply.error_message = _storable(error.message)[:500]
     except (asyncio.CancelledError, GeneratorExit):
         reply.outcome = Outcome.CLIENT_CANCELLED
         raise
     finally:
-        reply.content = "".join(pieces).strip("\n")
+        reply.content = _storable("".join(pieces)).strip("\n")
         save = asyncio.ensure_future(sync_to_async(_save_answer)(turn, reply))
         _saves.add(save)
         save.add_done_callback(_saves.discard)
@@ -238,7 +239,12 @@ def _take_settings(conversation, settings):
 def _take_figures(message, ended):
     for name in FIGURES:
         value = getattr(ended, name)
-        setattr(message, name, (value or "")[:500] if name in TEXT_FIGURES else value)
+        setattr(message, name, _storable(value or "")[:500] if name in TEXT_FIGURES else value)
+
+
+def _storable(text):
+    """What a provider wrote without what a database cannot keep: NUL and halves of surrogate pairs."""
+    return text.replace("\0", "").encode(errors="replace").decode()
 
 
 def _replace_from(conversation, position):

@@ -1,5 +1,6 @@
 """The playground's pages, and the one streamed answer."""
 
+import asyncio
 import json
 from contextlib import aclosing
 
@@ -23,6 +24,7 @@ from playground.models import Conversation, Message
 
 PAGE_SIZE = 50
 MOST_RUNS = 8
+SILENCE_SECONDS = 15
 
 
 @login_required
@@ -61,7 +63,7 @@ async def send(request, workspace_slug):
         return turn
     if _wants_events(request):
         return StreamingHttpResponse(
-            _events(request, turn),
+            _kept_alive(_events(request, turn)),
             content_type="text/event-stream; charset=utf-8",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -261,15 +263,38 @@ def _begin(request, workspace_slug):
 
 async def _events(request, turn):
     """The answer as events: ``turn`` (what now stands above it), ``text`` pieces, ``end`` (the answer as kept)."""
-    yield _event("turn", await sync_to_async(_turn_fragments)(request, turn))
     reply = None
     async with aclosing(services.answer(turn, request.user)) as pieces:
         async for piece in pieces:
-            if isinstance(piece, str):
+            if piece is turn:
+                yield _event("turn", await sync_to_async(_turn_fragments)(request, turn))
+            elif isinstance(piece, str):
                 yield _event("text", piece)
             else:
                 reply = piece
     yield _event("end", await sync_to_async(_end_fragments)(request, turn.conversation, reply))
+
+
+async def _kept_alive(events):
+    """Pass ``events`` on, and in a long silence a comment, so that no proxy takes the stream for dead."""
+    waiting = None
+    try:
+        while True:
+            waiting = waiting or asyncio.ensure_future(anext(events))
+            if not (await asyncio.wait({waiting}, timeout=SILENCE_SECONDS))[0]:
+                yield ": still here\n\n"
+                continue
+            arrived, waiting = waiting, None
+            try:
+                yield arrived.result()
+            except StopAsyncIteration:
+                return
+    finally:
+        if waiting:
+            # The reader has left; what is under way ends by saving what there is.
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        await events.aclose()
 
 
 def _event(name, data):

@@ -59,6 +59,8 @@ class Person:
 def events(response):
     block = {}
     for line in response.iter_lines():
+        if line.startswith(":"):
+            continue
         if line:
             name, _, value = line.partition(": ")
             block[name] = value
@@ -216,6 +218,14 @@ def test_hostile_words_of_a_model_cannot_act(person, upstream):
         assert "<img" not in html
         assert "</script><script>" not in html
         assert 'href="javascript' not in html
+
+
+def test_a_sign_that_no_database_keeps_is_left_out(person, upstream):
+    upstream.play("gpt-test", Script(text=("a\0b", "é")))
+    found = person.ask("gpt-test", message="Hi")
+    assert found[-1][0] == "end"
+    assert "abé" in person.http.get(found[0][1]["url"]).text
+    assert "abé" in found[-1][1]["message"]
 
 
 def test_without_javascript_the_page_comes_back_with_the_answer(person, upstream):
