@@ -131,6 +131,16 @@ def test_htmx_gets_the_part_alone(alice_client, workspace):
     assert response["HX-Push-Url"] == list_url(workspace, "?source=playground")
 
 
+def test_a_full_page_travels_compressed(alice_client, workspace):
+    make_many(workspace, PAGE_SIZE)
+
+    response = alice_client.get(list_url(workspace), headers={"Accept-Encoding": "gzip"})
+
+    assert response["Content-Encoding"] == "gzip"
+    assert len(response.content) < 12_000
+    assert {"Accept-Encoding", "HX-Request"} <= set(response["Vary"].split(", "))
+
+
 def test_the_list_takes_a_fixed_number_of_queries(alice_client, workspace, organization, django_assert_max_num_queries):
     for _ in range(5):
         make_many(workspace, 3, api_key=make_api_key(workspace), provider_model=make_model(make_provider(organization)))

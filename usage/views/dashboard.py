@@ -4,6 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
 from console.access import get_workspace
@@ -15,6 +16,7 @@ from usage.periods import Span
 from usage.views.pages import address, render_local, unchanged
 
 
+@gzip_page
 @login_required
 @require_safe
 def dashboard(request, workspace_slug):

@@ -2,6 +2,7 @@
 
 from django.contrib.auth.decorators import login_required
 from django.utils import timezone
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
 from console.access import get_workspace
@@ -14,6 +15,7 @@ LATEST = 5
 MOST_KEYS = 200
 
 
+@gzip_page
 @login_required
 @require_safe
 def today(request, workspace_slug):

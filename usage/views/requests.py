@@ -6,6 +6,7 @@ from django.contrib.auth.decorators import login_required
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
 from console.access import get_workspace
@@ -17,6 +18,7 @@ from usage.views.pages import address, render_local, unchanged
 PAGE_SIZE = 50
 
 
+@gzip_page
 @login_required
 @require_safe
 def request_list(request, workspace_slug):
@@ -61,6 +63,7 @@ def request_list(request, workspace_slug):
     return response
 
 
+@gzip_page
 @login_required
 @require_safe
 def request_detail(request, workspace_slug, request_id):
