@@ -46,7 +46,8 @@ class Cost:
     """
     The cost of one request, term by term.
 
-    ``state`` is ``priced``; or why there are no terms: ``refused``, ``unpriced``, ``gone`` (its price was deleted).
+    ``state`` is ``priced``; or why there are no terms: ``refused``, ``nothing`` (no token was used), ``unpriced``,
+    ``gone`` (its price was deleted).
     ``nanos`` is what the terms come to, ``agrees`` whether the row says the same.
     """
 
@@ -65,8 +66,12 @@ class Cost:
 
 def cost(log):
     """The ``Cost`` of a row, by the very arithmetic that charged it."""
+    if log.outcome == Outcome.REFUSED:
+        return Cost("refused")
+    if log.usage_source == UsageSource.NONE and tokens(log) is None and not log.cost_nanos:
+        return Cost("nothing")
     if log.cost_nanos is None:
-        return Cost("refused" if log.outcome == Outcome.REFUSED else "unpriced")
+        return Cost("unpriced")
     if log.price is None:
         return Cost("gone" if log.price_id else "unpriced", nanos=log.cost_nanos)
     rates = rates_of(log.price)

@@ -221,7 +221,7 @@ def test_a_cost_that_its_terms_do_not_come_to_is_said(alice_client, workspace, o
     ("fields", "sentence"),
     [
         ({"cost_nanos": None}, "The model had no price when the request was made"),
-        ({"cost_nanos": None, "outcome": Outcome.REFUSED}, "refused before it reached a provider"),
+        ({"cost_nanos": 0, "outcome": Outcome.REFUSED, "attempts": 0}, "refused before it reached a provider"),
         ({"cost_nanos": 5, "price_id": 999_999}, "has been deleted"),
     ],
 )
@@ -231,14 +231,27 @@ def test_a_cost_without_terms_says_why(alice_client, workspace, fields, sentence
     assert sentence in words(alice_client.get(detail_url(log)).text)
 
 
-def test_unknown_tokens_are_not_charged_and_that_is_said(alice_client, workspace, organization):
-    log = priced(workspace, organization, input_tokens=None, output_tokens=None, cache_read_tokens=None,
-                 cache_write_tokens=None, cache_write_1h_tokens=None, usage_source=UsageSource.NONE)  # fmt: skip
+def test_a_count_that_is_unknown_is_not_charged_and_that_is_said(alice_client, workspace, organization):
+    log = priced(workspace, organization, output_tokens=None, usage_source=UsageSource.ESTIMATED)
 
     text = words(alice_client.get(detail_url(log)).text)
 
-    assert text.count("unknown, not charged") == 2
-    assert "nothing could be charged" in text
+    assert "Output unknown, not charged" in text
+    assert "The tokens are an estimate" in text
+
+
+NOTHING = dict.fromkeys(
+    ["input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens"]
+) | {"usage_source": UsageSource.NONE}
+
+
+def test_a_provider_that_gave_nothing_costs_nothing(alice_client, workspace, organization):
+    log = priced(workspace, organization, outcome=Outcome.UPSTREAM_ERROR, **NOTHING)
+
+    text = words(alice_client.get(detail_url(log)).text)
+
+    assert "Nothing came back from the provider" in text
+    assert "Cost $0.00 nothing was used" in text
 
 
 def test_what_was_not_measured_is_a_dash(alice_client, workspace):
