@@ -1,6 +1,7 @@
 """What an API key looks like, and its keyed digest: pure functions, shared with the gateway."""
 
-import hmac
+import functools
+import hashlib
 import secrets
 import zlib
 
@@ -24,8 +25,18 @@ def is_well_formed(secret):
 
 
 def digest(secret, pepper):
-    """HMAC-SHA-256 of the key under the server's pepper: 32 bytes."""
-    return hmac.digest(pepper, secret.encode(), "sha256")
+    """
+    The key's digest under the server's pepper: BLAKE2b in its keyed mode, 32 bytes.
+
+    Half the cost of an HMAC, and unlike OpenSSL's it does not let go of the interpreter lock, which a busy thread
+    beside would then hold for milliseconds.
+    """
+    return hashlib.blake2b(secret.encode(), key=_mac_key(pepper), digest_size=32).digest()
+
+
+@functools.lru_cache(4)
+def _mac_key(pepper):
+    return hashlib.sha512(pepper).digest()
 
 
 def _check(body):

@@ -1,5 +1,7 @@
 """What ``/metrics`` tells a machine; one scrape speaks for one process."""
 
+import functools
+
 from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("comptoir_requests", "Model requests that ended, by endpoint and outcome.", ["endpoint", "outcome"])
@@ -31,7 +33,13 @@ SNAPSHOT_AGE = Gauge("comptoir_snapshot_age_seconds", "Since keys, models and pr
 
 def ended(endpoint, closed):
     """Count one request that ended; ``closed`` is the second half of its record."""
-    REQUESTS.labels(endpoint, closed.outcome).inc()
-    DURATION.labels(endpoint).observe(closed.duration_ms / 1000)
+    requests, duration = _series(endpoint, closed.outcome)
+    requests.inc()
+    duration.observe(closed.duration_ms / 1000)
     if closed.overhead_us is not None:
         OVERHEAD.observe(closed.overhead_us / 1_000_000)
+
+
+@functools.cache
+def _series(endpoint, outcome):
+    return REQUESTS.labels(endpoint, outcome), DURATION.labels(endpoint)

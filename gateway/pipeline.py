@@ -9,9 +9,8 @@ from gateway import errors, metrics
 from gateway.journal import JournalFull
 from gateway.metering import Meter
 from gateway.routing import route
-from providers import dialects
 from providers.adapters import ADAPTERS
-from providers.dialects import openai
+from providers.dialects import BY_NAME, openai
 from providers.dialects.request_body import InvalidRequest
 from providers.errors import Broken, ProviderError, Rejected, StreamError
 from providers.sse import EventSplitter
@@ -86,7 +85,7 @@ class Exchange:
         self.call = call
         self.target = target
         self.adapter = ADAPTERS[target.dialect]
-        self.dialect = dialects.named(target.dialect)
+        self.dialect = BY_NAME[target.dialect]
         self.translator = TRANSLATORS.get((call.dialect.NAME, target.dialect))
         self.meter = None
         self.is_complete = False

@@ -6,6 +6,7 @@ request has ended. Writing the same rows again changes nothing.
 """
 
 import datetime
+from operator import itemgetter
 
 import msgspec
 from django.db import connection, transaction
@@ -100,7 +101,12 @@ OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in {"sta
 CLOSED_COLUMNS = list(Closed.__struct_fields__)
 TABLE = RequestLog._meta.db_table
 COLUMNS = [*OPENED_COLUMNS, *CLOSED_COLUMNS, "started_at"]
-LENGTHS = {field.name: field.max_length for field in RequestLog._meta.fields if getattr(field, "max_length", None)}
+# What clients and providers wrote, and how much of it a row holds.
+FOREIGN_TEXTS = (
+    "requested_model", "upstream_model", "response_model", "client", "stop_reason", "error_code", "error_message",
+    "upstream_request_id",
+)  # fmt: skip
+LENGTHS = {name: RequestLog._meta.get_field(name).max_length for name in FOREIGN_TEXTS}
 
 
 def write_batch(records: list[Record]) -> int:
@@ -151,10 +157,11 @@ def _insert(rows):
     new = [row for row_id, row in rows.items() if row_id not in known]
     places = ", ".join(["%s"] * len(COLUMNS))
     adapt = connection.ops.adapt_datetimefield_value
+    known = itemgetter(*COLUMNS[:-1])
     with connection.cursor() as cursor:
         cursor.executemany(
             f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES ({places})",  # noqa: S608 - names of our own
-            [[*(row[name] for name in COLUMNS[:-1]), adapt(row["started_at"])] for row in new],
+            [(*known(row), adapt(row["started_at"])) for row in new],
         )
     return new
 

@@ -6,9 +6,6 @@ A dialect is a module with the same names in each: ``NAME``, ``REQUEST_ID_HEADER
 ``model_item`` and ``model_list``.
 """
 
-from importlib import import_module
+from providers.dialects import anthropic, openai
 
-
-def named(name):
-    """The dialect of that name."""
-    return import_module(f"providers.dialects.{name}")
+BY_NAME = {dialect.NAME: dialect for dialect in (openai, anthropic)}
