@@ -56,7 +56,8 @@ class Turn:
 def enabled_models(organization):
     """The models that can be asked, with provider and prices, grouped by provider."""
     return list(
-        ProviderModel.objects.filter(organization=organization, disabled_at=None, provider__disabled_at=None)
+        ProviderModel.objects.current()
+        .filter(organization=organization, disabled_at=None, provider__disabled_at=None)
         .select_related("provider")
         .prefetch_related("prices")
         .order_by("provider__created_at", "provider_id", "public_name")

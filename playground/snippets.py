@@ -96,8 +96,16 @@ def _shell_quote(text):
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _json(value):
-    return _escape_unseen(json.dumps(value, ensure_ascii=False, indent=2))
+def _json(body):
+    lines = [
+        f"    {_json_string(name)}: {_literal(value, 4, 2, key=_json_string, string=_json_string)}"
+        for name, value in body.items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n  }"
+
+
+def _json_string(text):
+    return _escape_unseen(json.dumps(text, ensure_ascii=False))
 
 
 # Python ----------------------------------------------------------------------------------------------------------
@@ -177,7 +185,7 @@ def _python_arguments(named, **extra):
 
 
 def _python_value(value, indent=0):
-    return _literal(value, indent, key=_python_string, string=_python_string)
+    return _literal(value, indent, 4, key=_python_string, string=_python_string, end=",")
 
 
 def _python_string(text):
@@ -196,7 +204,7 @@ def _node(dialect, body, base_url, stream):
         'import OpenAI from "openai";',
         "",
         "const client = new OpenAI({",
-        f"  baseURL: {_node_string(base_url + '/v1')},",
+        f"  baseURL: {_json_string(base_url + '/v1')},",
         f"  apiKey: process.env.{KEY_VARIABLE},",
         "});",
         "",
@@ -228,7 +236,7 @@ def _node_anthropic(body, base_url, stream):
         'import Anthropic from "@anthropic-ai/sdk";',
         "",
         "const client = new Anthropic({",
-        f"  baseURL: {_node_string(base_url)},",
+        f"  baseURL: {_json_string(base_url)},",
         f"  apiKey: process.env.{KEY_VARIABLE},",
         "});",
         "",
@@ -255,31 +263,27 @@ def _node_anthropic(body, base_url, stream):
 
 
 def _node_arguments(named):
-    return [f"  {name}: {_literal(value, 2, key=str, string=_node_string)}," for name, value in named.items()]
-
-
-def _node_string(text):
-    return _escape_unseen(json.dumps(text, ensure_ascii=False))
+    return [
+        f"  {name}: {_literal(value, 2, 2, key=str, string=_json_string, end=',')}," for name, value in named.items()
+    ]
 
 
 # Both ------------------------------------------------------------------------------------------------------------
 
 
-def _literal(value, indent, *, key, string):
-    """A list of messages over several lines, everything else on one."""
+def _literal(value, indent, step, *, key, string, end=""):
+    """A list of messages over several lines, everything else on one; ``end`` is what may follow the last of them."""
     if isinstance(value, str):
         return string(value)
     if isinstance(value, dict):
-        items = ", ".join(
-            f"{key(name)}: {_literal(item, indent, key=key, string=string)}" for name, item in value.items()
-        )
-        return f"{{ {items} }}" if key is str else f"{{{items}}}"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        pad = " " * indent
-        lines = [f"{pad}{pad}{_literal(item, indent, key=key, string=string)}," for item in value]
-        return "\n".join(["[", *lines, f"{pad}]"])
+        items = [f"{key(name)}: {_literal(item, indent, step, key=key, string=string)}" for name, item in value.items()]
+        return f"{{ {', '.join(items)} }}" if key is str else f"{{{', '.join(items)}}}"
     if isinstance(value, list):
-        return "[" + ", ".join(_literal(item, indent, key=key, string=string) for item in value) + "]"
+        items = [_literal(item, indent, step, key=key, string=string) for item in value]
+        if not value or not isinstance(value[0], dict):
+            return f"[{', '.join(items)}]"
+        pad, inner = " " * indent, " " * (indent + step)
+        return "[\n" + ",\n".join(inner + item for item in items) + f"{end}\n{pad}]"
     return json.dumps(value)
 
 

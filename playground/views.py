@@ -147,8 +147,8 @@ def snippet_list(request, workspace_slug):
             )
             for label, dialect, language in [
                 ("curl", "openai", "curl"),
-                (_("OpenAI SDK (Python)"), "openai", "python"),
-                (_("Anthropic SDK (Python)"), "anthropic", "python"),
+                ("OpenAI SDK", "openai", "python"),
+                ("Anthropic SDK", "anthropic", "python"),
                 ("Node", "openai", "node"),
             ]
         ]

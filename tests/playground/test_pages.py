@@ -4,6 +4,7 @@ from django.urls import reverse
 
 from playground import services
 from playground.models import Conversation, Message
+from providers.services import remove_model
 from tests import factories
 from tests.conftest import signed_in
 from usage.models import Outcome
@@ -261,12 +262,13 @@ def test_a_new_conversation_begins_with_the_last_ones_settings(alice, alice_clie
     assert 'value="0.3"' in text
 
 
-def test_a_conversation_outlives_its_model(alice_client, conversation, model):
+def test_a_conversation_outlives_its_model(alice, alice_client, conversation, model):
     factories.make_model(model.provider, "another")
-    model.delete()
+    remove_model(model=model, actor=alice)
     text = alice_client.get(conversation.get_absolute_url()).text
     assert "On its <strong>way</strong>." in text
     assert "another" in text
+    assert f'value="{model.uid}"' not in text
 
 
 # Settings and edits --------------------------------------------------------------------------------------------
