@@ -158,10 +158,11 @@ class Setup:
         if is_environment(PYTHON):
             return
         with self.progress.step("Python environment"):
+            shutil.rmtree(VENV, ignore_errors=True)
             if self.uv:
-                command = [self.uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV]
+                command = [self.uv, "venv", "--quiet", "--python", sys.executable, VENV]
             else:
-                command = [sys.executable, "-m", "venv", "--clear", "--without-pip", VENV]
+                command = [sys.executable, "-m", "venv", "--without-pip", VENV]
             self.call(command, "The folder .venv could not be made")
 
     def packages(self, lock):

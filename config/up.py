@@ -387,9 +387,11 @@ def main(arguments=None):
         say(f"Listening on {options.host}, on the network: set COMPTOIR_PUBLIC_URL to the https address to use.")
     try:
         supervisor = Supervisor(options)
+        return supervisor.run()
     except Stop as reason:
         return str(reason)
-    return supervisor.run()
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":
