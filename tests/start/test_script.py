@@ -32,7 +32,7 @@ class Project:
         (folder / "config/install.py").write_text(INSTALL)
         self.bin = folder / "path"
         self.bin.mkdir()
-        for program in ("sh", "cat", "cmp", "dirname"):
+        for program in ("sh", "cat", "cmp", "dirname", "rm"):
             (self.bin / program).symlink_to(shutil.which(program))
 
     def make_ready(self, *profiles):
