@@ -22,7 +22,12 @@ DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", 
 
 
 def pytest_collection_modifyitems(items):
-    """Mark every test that touches the database of this process, so that they run again on PostgreSQL."""
+    """
+    Mark every test that touches the database of this process, so that they run again on PostgreSQL.
+
+    Browser tests come last: once Playwright has started, its event loop is there for the rest of the run.
+    """
+    items.sort(key=lambda item: "playwright" in getattr(item, "fixturenames", ()))
     for item in items:
         if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("database")

@@ -1,0 +1,180 @@
+"""Pages in Chromium, on a real server with the real language model; any complaint of the browser fails the test."""
+
+import contextlib
+import os
+import re
+import shutil
+import time
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.server import OWNER_EMAIL, OWNER_PASSWORD, Server
+
+# Where the machine has Chromium; else the one that Playwright brought.
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Reported by the page itself, because a violation is not always worth a line in the console.
+REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  console.error(`CSP: ${event.violatedDirective} of ${event.blockedURI} in ${event.sourceFile}:${event.lineNumber}`));
+"""
+MODEL = "smollm2-135m-instruct"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "tests/browser/" in str(item.path):
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    own = {"executable_path": CHROMIUM} if CHROMIUM else {}
+    return browser_type_launch_args | own | {"args": QUIET}
+
+
+@pytest.fixture(scope="session")
+def site(running_upstream, tmp_path_factory):
+    """A server as a new user has it, with the language model of this machine, and one provider more."""
+    with Server(tmp_path_factory.mktemp("site"), local_model=True) as site:
+        site.api_key = site.create_api_key("first program")
+        site.add_provider(running_upstream.url, "gpt-test")
+        yield site
+
+
+@pytest.fixture(scope="session")
+def signed_in_state(browser, site):
+    """The owner's session, from the sign-in form."""
+    context = browser.new_context(base_url=site.base_url)
+    page = context.new_page()
+    sign_in(page)
+    state = context.storage_state()
+    context.close()
+    return state
+
+
+def sign_in(page):
+    page.goto("/signin/")
+    page.locator("input[name=email]").fill(OWNER_EMAIL)
+    page.locator("input[name=password]").fill(OWNER_PASSWORD)
+    page.locator("form.fields button[type=submit]").click()
+    page.wait_for_url(re.compile(r"/w/default/"))
+
+
+class Complaints:
+    """What the browser had to complain of; expected ones can be allowed by a pattern."""
+
+    def __init__(self):
+        self.heard = []
+        self.allowed = []
+
+    def allow(self, pattern):
+        self.allowed.append(re.compile(pattern))
+
+    def listen_to(self, context):
+        context.add_init_script(REPORT_VIOLATIONS)
+        context.on("console", lambda message: message.type == "error" and self.heard.append(message.text))
+        context.on("weberror", lambda error: self.heard.append(f"uncaught: {error.error}"))
+        context.on("response", lambda r: r.status >= 400 and self.heard.append(f"{r.status} for {r.url}"))
+
+    @property
+    def serious(self):
+        return [text for text in self.heard if not any(pattern.search(text) for pattern in self.allowed)]
+
+
+@pytest.fixture
+def complaints():
+    complaints = Complaints()
+    yield complaints
+    assert complaints.serious == []
+
+
+@pytest.fixture
+def open_browser(browser, site, signed_in_state, complaints):
+    """Make a context of its own, signed in or not: ``open_browser(signed_in=False, locale="fr-FR")``."""
+    contexts = []
+
+    def open_(*, signed_in=True, **options):
+        options = {"locale": "en-GB", "viewport": {"width": 1440, "height": 900}} | options
+        context = browser.new_context(
+            base_url=site.base_url, storage_state=signed_in_state if signed_in else None, **options
+        )
+        complaints.listen_to(context)
+        contexts.append(context)
+        return context
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(open_browser):
+    """A page of a stranger to the site."""
+    return open_browser(signed_in=False).new_page()
+
+
+@pytest.fixture
+def owner_page(open_browser):
+    """A page of the owner, signed in."""
+    return open_browser().new_page()
+
+
+def settled(page):
+    """Wait until the page and what it loads by itself have come."""
+    page.wait_for_load_state("load")
+    with contextlib.suppress(Exception):
+        page.wait_for_load_state("networkidle", timeout=3000)
+
+
+def axe_violations(page):
+    """What axe finds wrong, a readable line each."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{violation['impact']} {violation['id']}: {violation['help']} – {node['html'][:160]}"
+        for violation in found
+        for node in violation["nodes"]
+    ]
+
+
+class Transfer:
+    """Bytes that came over the network to one page, headers included, as its developer tools count them."""
+
+    def __init__(self, page):
+        self.bytes = 0
+        self.by_url = {}
+        self._urls = {}
+        session = page.context.new_cdp_session(page)
+        session.on("Network.requestWillBeSent", lambda e: self._urls.update({e["requestId"]: e["request"]["url"]}))
+        session.on("Network.loadingFinished", self._finished)
+        session.send("Network.enable")
+
+    def _finished(self, event):
+        size = event["encodedDataLength"]
+        self.bytes += size
+        url = self._urls.get(event["requestId"], "?")
+        self.by_url[url] = self.by_url.get(url, 0) + size
+
+    def __str__(self):
+        largest = sorted(self.by_url.items(), key=lambda item: -item[1])
+        return f"{self.bytes / 1024:.1f} KB: " + ", ".join(
+            f"{u.split('/')[-1]} {b / 1024:.1f}" for u, b in largest[:12]
+        )
+
+
+def wait_for(condition, timeout=10, what="it"):
+    """Wait for something that the page does not show."""
+    until = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < until, f"Not within {timeout} s: {what}"
+        time.sleep(0.05)
+    return value
