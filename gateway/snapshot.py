@@ -127,7 +127,8 @@ def load(revision):
     """Read the state of ``revision``, or a later one: in a fixed number of queries."""
     models = {}
     rows = (
-        ProviderModel.objects.filter(disabled_at=None, provider__disabled_at=None)
+        ProviderModel.objects.current()
+        .filter(disabled_at=None, provider__disabled_at=None)
         .select_related("provider__organization")
         .prefetch_related("prices")
         .order_by("pk")

@@ -10,7 +10,7 @@ from providers.models import Provider
 
 def has_provider(workspace):
     """Whether its organization has connected a provider beside the model of this machine."""
-    return Provider.objects.filter(organization=workspace.organization).exclude(kind=Provider.Kind.LOCAL).exists()
+    return workspace.organization.providers.current().exclude(kind=Provider.Kind.LOCAL).exists()
 
 
 def add():

@@ -20,7 +20,7 @@ def register_local_model(*, organization, url):
 
     Repeating it changes nothing.
     """
-    provider = Provider.objects.filter(organization=organization, kind=Provider.Kind.LOCAL).first()
+    provider = Provider.objects.current().filter(organization=organization, kind=Provider.Kind.LOCAL).first()
     if provider is None:
         if url:
             _record(_create(organization, f"{url}/v1"), "provider.created")
@@ -37,13 +37,13 @@ def register_local_model(*, organization, url):
 
 
 def _create(organization, base_url):
-    taken = set(organization.providers.values_list("name", flat=True))
+    taken = set(organization.providers.current().values_list("name", flat=True))
     name = next(name for name in (NAME, *(f"{NAME} {n}" for n in range(2, len(taken) + 3))) if name not in taken)
     provider = Provider(organization=organization, kind=Provider.Kind.LOCAL, name=name, base_url=base_url)
     provider.full_clean()
     provider.save()
     # Where a person has given the name to another model, that one keeps it.
-    if not organization.models.filter(public_name=MODEL).exists():
+    if not organization.models.current().filter(public_name=MODEL).exists():
         model = ProviderModel(
             organization=organization,
             provider=provider,

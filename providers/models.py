@@ -17,12 +17,19 @@ def new_model_id():
     return new_id("model")
 
 
+class RemovableQuerySet(models.QuerySet):
+    def current(self):
+        """What has not been removed."""
+        return self.filter(removed_at=None)
+
+
 class Provider(models.Model):
     """
     A server that answers, with the credential it wants.
 
     ``sealed_credential`` is bound to this row and to the origin of ``base_url`` (providers.credentials): after a
-    change of origin it cannot be opened and must be entered again.
+    change of origin it cannot be opened and must be entered again. A removed provider keeps its row, for the requests
+    that it answered, and no credential; its models are removed with it.
     """
 
     class Kind(models.TextChoices):
@@ -41,14 +48,18 @@ class Provider(models.Model):
         max_length=300, blank=True, editable=False, help_text="Set by the operator's command line alone."
     )
     disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    removed_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+
+    objects = RemovableQuerySet.as_manager()
 
     class Meta:
         ordering = ["created_at", "pk"]
         constraints = [
             models.UniqueConstraint(
                 fields=["organization", "name"],
+                condition=models.Q(removed_at=None),
                 name="providers_provider_name",
                 violation_error_message=_("This organization already has a provider with that name."),
             ),
@@ -64,7 +75,11 @@ class Provider(models.Model):
 
 
 class ProviderModel(models.Model):
-    """A model as one provider sells it. Clients ask for ``public_name``; the provider is asked for ``name``."""
+    """
+    A model as one provider sells it. Clients ask for ``public_name``; the provider is asked for ``name``.
+
+    A removed model keeps its name and its prices for the requests that it answered; another may take the name.
+    """
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="models")
     provider = models.ForeignKey(Provider, models.CASCADE, related_name="models")
@@ -75,18 +90,23 @@ class ProviderModel(models.Model):
     max_output_tokens = models.PositiveIntegerField(_("maximum output"), null=True, blank=True)
     series = models.PositiveSmallIntegerField(default=1, help_text="Its colour: one of the nine series of tokens.css.")
     disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    removed_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = RemovableQuerySet.as_manager()
 
     class Meta:
         ordering = ["created_at", "pk"]
         constraints = [
             models.UniqueConstraint(
                 fields=["organization", "public_name"],
+                condition=models.Q(removed_at=None),
                 name="providers_model_public_name",
                 violation_error_message=_("Another model of this organization already has that name."),
             ),
             models.UniqueConstraint(
                 fields=["provider", "name"],
+                condition=models.Q(removed_at=None),
                 name="providers_model_once",
                 violation_error_message=_("This provider's model has already been taken over."),
             ),

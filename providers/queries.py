@@ -27,11 +27,12 @@ def credential_state(provider):
 
 
 def providers_for_list(organization):
-    """Every provider with ``model_count``, ``unpriced_count`` and ``credential_state``, in one query."""
+    """Every current provider with ``model_count``, ``unpriced_count`` and ``credential_state``, in one query."""
     now = timezone.now()
-    priced = Q(models__prices__valid_from__lte=now)
-    providers = organization.providers.annotate(
-        model_count=Count("models", distinct=True),
+    current = Q(models__removed_at=None)
+    priced = current & Q(models__prices__valid_from__lte=now)
+    providers = organization.providers.current().annotate(
+        model_count=Count("models", filter=current, distinct=True),
         priced_count=Count("models", filter=priced, distinct=True),
     )
     listed = list(providers)
@@ -43,13 +44,13 @@ def providers_for_list(organization):
 
 
 def models_with_prices(provider):
-    """The provider's models, each with its ``price`` now or ``None`` and its ``next_price``, in two queries."""
+    """The provider's current models, each with its ``price`` now or ``None`` and its ``next_price``, in two queries."""
     now = timezone.now()
     prices = Price.objects.filter(provider_model=OuterRef("pk"))
     current = prices.filter(valid_from__lte=now).order_by("-valid_from", "-pk")
     coming = prices.filter(valid_from__gt=now).order_by("valid_from", "pk")
     listed = list(
-        provider.models.annotate(
+        provider.models.current().annotate(
             price_id=Subquery(current.values("pk")[:1]), next_price_id=Subquery(coming.values("pk")[:1])
         )
     )

@@ -65,6 +65,7 @@ def update_provider(*, provider, name, base_url, actor, credential=None):
     ``create_provider``.
     """
     _refuse_managed(provider)
+    _hold(provider)
     before = {"name": provider.name, "base_url": provider.base_url}
     old_origin = origin_of(provider.base_url)
     provider.name = name
@@ -89,6 +90,7 @@ def update_provider(*, provider, name, base_url, actor, credential=None):
 def set_credential(*, provider, credential, actor):
     """Seal ``credential`` in place of any other; only its last four characters stay readable."""
     _refuse_managed(provider)
+    _hold(provider)
     if not credential.isascii() or not credential.isprintable() or " " in credential or len(credential) > 4_000:
         raise ValidationError({"credential": _("A credential is one line of visible characters, without spaces.")})
     provider.sealed_credential = credentials.seal(credential, provider=provider)
@@ -129,11 +131,19 @@ def enable_provider(*, provider, actor):
 
 @transaction.atomic
 def delete_provider(*, provider, actor):
-    """Remove it with its models and prices; requests that it answered keep their rows, tokens and cost."""
+    """
+    Remove it with its models and erase its credential; deleting twice changes nothing.
+
+    What stays of it are the names and the prices that explain its requests. Its name and theirs are free again.
+    """
     _refuse_managed(provider)
-    names = list(provider.models.values_list("public_name", flat=True))
-    _audit(provider, actor, "provider.deleted", base_url=provider.base_url, models=names[:100])
-    provider.delete()
+    now = timezone.now()
+    row = Provider.objects.current().filter(pk=provider.pk)
+    if row.update(removed_at=now, sealed_credential=None, credential_hint=""):
+        models = provider.models.current()
+        names = list(models.values_list("public_name", flat=True))
+        models.update(removed_at=now)
+        _audit(provider, actor, "provider.deleted", base_url=provider.base_url, models=names[:100])
 
 
 def _place(provider, base_url, *, allow_private=False):
@@ -156,6 +166,14 @@ def _place(provider, base_url, *, allow_private=False):
     else:
         message, code = _("Private addresses need the word of whoever runs this server."), "private_origin"
     raise ValidationError({"base_url": ValidationError(message, code=code)})
+
+
+def _hold(provider):
+    """Lock the row and read it anew, so that no change made meanwhile is undone, a removal least of all."""
+    try:
+        provider.refresh_from_db(from_queryset=Provider.objects.current().select_for_update())
+    except Provider.DoesNotExist:
+        raise ValidationError(_("This provider has been deleted."), code="deleted") from None
 
 
 def _refuse_managed(provider):
@@ -196,9 +214,10 @@ def take_over_models(*, provider, models: Iterable[RemoteModel], actor):
 
     Those taken over already are left alone. Raises ``ValidationError`` for what cannot name a model.
     """
-    taken_over = set(provider.models.values_list("name", flat=True))
-    public_names = set(provider.organization.models.values_list("public_name", flat=True))
-    count = provider.organization.models.count()
+    _hold(provider)
+    taken_over = set(provider.models.current().values_list("name", flat=True))
+    public_names = set(provider.organization.models.current().values_list("public_name", flat=True))
+    count = provider.organization.models.count()  # with the removed ones, which keep their colours
     made = []
     for remote in models:
         if remote.name in taken_over:
@@ -266,10 +285,14 @@ def enable_model(*, model, actor):
 
 @transaction.atomic
 def remove_model(*, model, actor):
-    """Remove it with its prices; requests that it answered keep their rows, tokens and cost."""
+    """
+    Answer no request for it any more; removing twice changes nothing.
+
+    Its row and its prices stay, to name and explain its requests. The name is free again.
+    """
     _refuse_managed(model.provider)
-    _audit(model, actor, "model.removed", provider=model.provider.name, name=model.name)
-    model.delete()
+    if ProviderModel.objects.current().filter(pk=model.pk).update(removed_at=timezone.now()):
+        _audit(model, actor, "model.removed", provider=model.provider.name, name=model.name)
 
 
 # Prices ----------------------------------------------------------------------------------------------------------

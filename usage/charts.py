@@ -126,7 +126,10 @@ def entities(by, keys, models):
 
 
 def _model_entity(model):
-    return Entity(model.pk, model.public_name, model.series, model.provider.name, ("model", model.uid))
+    note = model.provider.name
+    if model.removed_at:
+        note = _("%(provider)s, removed") % {"provider": note}
+    return Entity(model.pk, model.public_name, model.series, note, ("model", model.uid))
 
 
 def _key_entity(key, number):

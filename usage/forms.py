@@ -14,11 +14,15 @@ EARLIEST = datetime.date(2020, 1, 1)
 
 
 class UidChoiceField(forms.ChoiceField):
-    """One of ``objects`` by its uid; its value is the object itself, or ``None`` for all."""
+    """One of ``objects`` by its uid; its value is the object itself, or ``None`` for all. Removed ones stand apart."""
 
     def __init__(self, everything, objects, label):
         self.objects = {item.uid: item for item in objects}
-        choices = [("", everything), *((uid, str(item)) for uid, item in self.objects.items())]
+        choices, removed = [("", everything)], []
+        for uid, item in self.objects.items():
+            (removed if getattr(item, "removed_at", None) else choices).append((uid, str(item)))
+        if removed:
+            choices.append((_("Removed"), removed))
         super().__init__(choices=choices, required=False, label=label)
 
     def clean(self, value):

@@ -201,7 +201,7 @@ def key_choices(workspace):
 
 
 def model_choices(workspace):
-    """Every model of the workspace's organization, with its provider."""
+    """Every model the workspace's organization ever had, with its provider."""
     return list(ProviderModel.objects.filter(organization=workspace.organization_id).select_related("provider"))
 
 

@@ -52,6 +52,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("disabled_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("removed_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 (
                     "created_by",
@@ -96,6 +97,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("disabled_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("removed_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 (
                     "organization",
@@ -164,6 +166,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="provider",
             constraint=models.UniqueConstraint(
+                condition=models.Q(("removed_at", None)),
                 fields=("organization", "name"),
                 name="providers_provider_name",
                 violation_error_message="This organization already has a provider with that name.",
@@ -172,6 +175,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="providermodel",
             constraint=models.UniqueConstraint(
+                condition=models.Q(("removed_at", None)),
                 fields=("organization", "public_name"),
                 name="providers_model_public_name",
                 violation_error_message="Another model of this organization already has that name.",
@@ -180,6 +184,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="providermodel",
             constraint=models.UniqueConstraint(
+                condition=models.Q(("removed_at", None)),
                 fields=("provider", "name"),
                 name="providers_model_once",
                 violation_error_message="This provider's model has already been taken over.",

@@ -14,7 +14,7 @@ CHANGED = "provider-changed"
 def get_provider(request, organization_slug, provider_uid, *, to_change=False):
     """A provider of an organization that the reader manages; ``to_change``: not one that the server itself manages."""
     organization = get_organization(request, organization_slug)
-    provider = get_object_or_404(organization.providers.select_related("created_by"), uid=provider_uid)
+    provider = get_object_or_404(organization.providers.current().select_related("created_by"), uid=provider_uid)
     if to_change and is_local(provider):
         raise Http404
     provider.organization = organization
@@ -24,7 +24,7 @@ def get_provider(request, organization_slug, provider_uid, *, to_change=False):
 def get_model(request, organization_slug, provider_uid, model_uid, *, to_change=False):
     """A model of such a provider."""
     provider = get_provider(request, organization_slug, provider_uid, to_change=to_change)
-    model = get_object_or_404(provider.models, uid=model_uid)
+    model = get_object_or_404(provider.models.current(), uid=model_uid)
     model.provider, model.organization = provider, provider.organization
     return model
 

@@ -41,7 +41,7 @@ def _list(request, provider, context):
         result = services.test_connection(provider=provider, actor=request.user)
     except services.TooManyTests:
         result, status = None, 429
-    taken_over = set(provider.models.values_list("name", flat=True))
+    taken_over = set(provider.models.current().values_list("name", flat=True))
     remote = [(model, ticket(model), model.name in taken_over) for model in (result.models if result else ())]
     context |= {"result": result, "remote": remote, "has_too_many_tests": result is None}
     # A fragment says itself that there were too many; with 429 htmx would leave it out.
@@ -89,7 +89,7 @@ def model_enable(request, organization_slug, provider_uid, model_uid):
 @login_required
 @require_http_methods(["GET", "POST"])
 def model_delete(request, organization_slug, provider_uid, model_uid):
-    """Remove a model with its prices."""
+    """Remove a model; what it used keeps its name and its prices."""
     model = get_model(request, organization_slug, provider_uid, model_uid, to_change=True)
     if request.method == "POST":
         services.remove_model(model=model, actor=request.user)

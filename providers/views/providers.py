@@ -139,7 +139,7 @@ def provider_enable(request, organization_slug, provider_uid):
 @login_required
 @require_http_methods(["GET", "POST"])
 def provider_delete(request, organization_slug, provider_uid):
-    """Remove a provider with its models and prices, once its name has been typed."""
+    """Remove a provider with its models, once its name has been typed."""
     provider = get_provider(request, organization_slug, provider_uid, to_change=True)
     form = ConfirmationForm(request.POST or None, name=provider.name)
     if request.method == "POST" and form.is_valid():
@@ -147,7 +147,7 @@ def provider_delete(request, organization_slug, provider_uid):
         messages.success(request, _("Provider %(name)s deleted") % {"name": form.name})
         url = _list_url(provider.organization)
         return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
-    return _dialog(request, "provider_delete", provider, form, model_count=provider.models.count())
+    return _dialog(request, "provider_delete", provider, form, model_count=provider.models.current().count())
 
 
 def _dialog(request, template, provider, form, **more):

@@ -14,6 +14,7 @@ from gateway.auth import authenticate, key_of
 from gateway.errors import GatewayError
 from gateway.routing import route
 from gateway.snapshot import CURRENT_SECONDS, USABLE_SECONDS, SnapshotKeeper, load
+from providers.services import delete_provider, remove_model
 from tests.factories import make_model, make_price, make_provider
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -148,6 +149,25 @@ def test_models_of_another_organization_do_not_exist(workspace, charlie, keeper)
     with pytest.raises(GatewayError) as refused:
         async_to_sync(route)("theirs", workspace.organization_id, keeper)
     assert (refused.value.status, refused.value.code) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("removal", ["model", "provider"])
+def test_what_is_removed_does_not_exist_at_once(workspace, alice, keeper, removal):
+    model = make_model(make_provider(workspace.organization), "gone")
+    bump_revision()
+    assert async_to_sync(route)("gone", workspace.organization_id, keeper).provider_model_id == model.pk
+    if removal == "model":
+        remove_model(model=model, actor=alice)
+    else:
+        delete_provider(provider=model.provider, actor=alice)
+    async_to_sync(keeper.refresh)()
+    with pytest.raises(GatewayError) as refused:
+        async_to_sync(route)("gone", workspace.organization_id, keeper)
+    assert (refused.value.status, refused.value.code) == (404, "model_not_found")
+    again = make_model(make_provider(workspace.organization), "gone")
+    bump_revision()
+    async_to_sync(keeper.refresh)()
+    assert async_to_sync(route)("gone", workspace.organization_id, keeper).provider_model_id == again.pk
 
 
 def test_a_provider_whose_credential_cannot_be_read_does_not_stop_the_others(workspace, keeper):

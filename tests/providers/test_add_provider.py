@@ -7,6 +7,7 @@ from console.models import AuditEvent
 from console.revision import current_revision
 from providers import credentials
 from providers.models import Price, Provider
+from providers.services import delete_provider
 from tests.factories import make_organization, make_provider
 
 OLD, NEW = "an older key of at least thirty-two characters", "the newer key of at least thirty-two characters"
@@ -81,6 +82,13 @@ def test_a_name_is_taken_once(organization):
     add_provider()
     with pytest.raises(CommandError, match="already has a provider with that name"):
         add_provider()
+
+
+def test_the_name_of_a_deleted_provider_is_free(organization):
+    add_provider()
+    delete_provider(provider=Provider.objects.get(), actor=None)
+    add_provider()
+    assert Provider.objects.current().count() == 1
 
 
 def test_of_two_organizations_one_must_be_named(organization):

@@ -152,15 +152,57 @@ def test_disabling_and_enabling_twice_change_once(organization, alice, changed):
     assert changed() == (2, 2)
 
 
-def test_deleting_takes_models_and_prices_and_leaves_an_event(organization, alice, changed):
+def test_deleting_takes_the_models_and_leaves_names_prices_and_an_event(organization, alice, changed):
     provider = make_provider(organization, name="Gone")
     make_price(make_model(provider, "m"))
     services.delete_provider(provider=provider, actor=alice)
-    assert not ProviderModel.objects.exists()
-    assert not Price.objects.exists()
+    services.delete_provider(provider=provider, actor=alice)
+    assert not Provider.objects.current().exists()
+    assert not ProviderModel.objects.current().exists()
+    assert str(Price.objects.get().provider_model) == "m"
     event = AuditEvent.objects.get()
     assert (event.action, event.target_label, event.details["models"]) == ("provider.deleted", "Gone", ["m"])
     assert changed() == (1, 1)
+
+
+def test_a_deleted_providers_credential_is_erased(organization, alice):
+    provider = make_provider(organization, credential=KEY)
+    services.delete_provider(provider=provider, actor=alice)
+    provider.refresh_from_db()
+    assert (provider.sealed_credential, provider.credential_hint) == (None, "")
+
+
+def test_who_still_holds_a_deleted_provider_cannot_bring_anything_back(organization, alice):
+    provider = make_provider(organization, credential=KEY)
+    services.delete_provider(provider=Provider.objects.get(), actor=alice)
+    for change in (
+        lambda: services.update_provider(provider=provider, name="New", base_url=provider.base_url, actor=alice),
+        lambda: services.set_credential(provider=provider, credential=KEY, actor=alice),
+        lambda: services.take_over_models(provider=provider, models=[RemoteModel("m")], actor=alice),
+    ):
+        with pytest.raises(ValidationError, match="has been deleted"):
+            change()
+    services.disable_provider(provider=provider, actor=alice)
+    row = Provider.objects.get()
+    assert row.removed_at
+    assert row.sealed_credential is None
+    assert not ProviderModel.objects.exists()
+
+
+def test_what_was_removed_gives_its_names_back(organization, alice):
+    provider = create(organization, alice)
+    [model] = services.take_over_models(provider=provider, models=[RemoteModel("m")], actor=alice)
+    services.remove_model(model=model, actor=alice)
+    services.remove_model(model=model, actor=alice)
+    [again] = services.take_over_models(provider=provider, models=[RemoteModel("m")], actor=alice)
+    assert again.public_name == "m"
+    assert again.pk != model.pk
+    services.delete_provider(provider=provider, actor=alice)
+    second = create(organization, alice, name=provider.name)
+    [third] = services.take_over_models(provider=second, models=[RemoteModel("m")], actor=alice)
+    assert third.public_name == "m"
+    assert AuditEvent.objects.filter(action="model.removed").count() == 1
+    assert ProviderModel.objects.filter(public_name="m").count() == 3
 
 
 def test_the_model_on_this_machine_is_the_servers_own(organization, alice):
@@ -341,7 +383,7 @@ def test_a_model_is_disabled_enabled_and_removed(organization, alice, changed):
     services.enable_model(model=model, actor=alice)
     services.enable_model(model=model, actor=alice)
     services.remove_model(model=model, actor=alice)
-    assert not ProviderModel.objects.exists()
+    assert not ProviderModel.objects.current().exists()
     assert changed() == (3, 3)
 
 

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.urls import reverse
 from django.utils import timezone
 
-from providers import credentials, services
+from providers import credentials, queries, services
 from providers.discovery import RemoteModel
 from providers.forms import RateField, ticket
 from providers.models import Provider, ProviderModel
@@ -219,7 +219,9 @@ def test_a_provider_is_disabled_enabled_and_deleted(alice_client, provider):
     assert alice_client.post(url("provider_delete", provider), {"confirmation": "Lap"}).status_code == 422
     response = alice_client.post(url("provider_delete", provider), {"confirmation": "Lab"})
     assert response.url == url("provider_list")
-    assert not Provider.objects.exists()
+    assert not Provider.objects.current().exists()
+    assert url("provider_detail", provider) not in alice_client.get(url("provider_list")).text
+    assert alice_client.get(url("provider_detail", provider)).status_code == 404
 
 
 # Testing ---------------------------------------------------------------------------------------------------------
@@ -304,7 +306,13 @@ def test_a_model_is_renamed_disabled_enabled_and_removed(alice_client, provider)
         assert bool(model.disabled_at) == expected
     assert alice_client.get(url("model_delete", provider, model)).status_code == 200
     alice_client.post(url("model_delete", provider, model))
-    assert not ProviderModel.objects.filter(pk=model.pk).exists()
+    assert not ProviderModel.objects.current().filter(pk=model.pk).exists()
+    page = alice_client.get(url("provider_detail", provider)).text
+    assert model.uid not in page
+    assert "beta" in page
+    [listed] = queries.providers_for_list(provider.organization)
+    assert (listed.model_count, listed.unpriced_count) == (1, 1)
+    assert alice_client.post(url("model_enable", provider, model)).status_code == 404
 
 
 def test_the_page_shows_prices_as_they_are_now(alice_client, provider):

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 
 import httpx
 import pytest
@@ -87,6 +88,18 @@ def test_either_header_opens_either_dialect(api):
     for headers in ({"x-api-key": api.key}, {"authorization": f"Bearer {api.key}"}):
         answer = api.post(json=api.dialect.body("gpt-test", "Hi"), headers=api.dialect.headers | headers)
         assert answer.status_code == 200
+
+
+def test_a_deleted_providers_model_is_refused_at_once_and_its_names_can_be_given_again(api, server, upstream):
+    name, model = f"short-lived {api.dialect.name}", f"gone-{api.dialect.name}"
+    server.add_provider(upstream.url, model, name=name)
+    assert api.ask(model).status_code == 200
+    delete = "from providers.models import *; from providers.services import *; "
+    server.manage("shell", "-c", delete + f"delete_provider(provider=Provider.objects.get(name='{name}'), actor=None)")
+    time.sleep(1)  # as the dialog promises
+    refused(api, api.ask(model), 404, NOT_FOUND[api.dialect.name], "model_not_found")
+    server.add_provider(upstream.url, model, name=name)
+    assert api.ask(model).status_code == 200
 
 
 def test_an_unknown_model_is_refused_and_counted(api, upstream):

@@ -7,6 +7,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from providers.services import remove_model
 from tests.factories import make_api_key, make_model, make_provider, make_request_log, make_workspace
 from usage import queries
 from usage.models import Outcome, Source, UsageSource
@@ -109,6 +110,26 @@ def test_by_key_the_playground_has_a_row_of_its_own(alice_client, workspace, mod
     assert cells(html, "nightly")[2] == "1"
     assert cells(html, ">Playground</a>")[2] == "1"
     assert "By key" in html
+
+
+def test_a_removed_model_keeps_its_row_beside_one_that_took_its_name(alice, alice_client, workspace, model):
+    use(workspace, 2, provider_model=model, cost_nanos=1_500_000_000)
+    remove_model(model=model, actor=alice)
+    use(workspace, 1, provider_model=make_model(model.provider, model.name), cost_nanos=1_000_000_000)
+
+    html = alice_client.get(usage_url(workspace)).text
+
+    assert html.count(">claude-sonnet-4-5</a>") == 2
+    assert cells(html, "Anthropic, removed")[:3] == ["$3.00", "75.0%", "2"]
+    assert cells(html, "Total")[0] == "$4.00"
+    removed = html.partition('<optgroup label="Removed">')[2].partition("</optgroup>")[0]
+    assert re.findall(r'<option value="(\w+)">', removed) == [model.uid]
+
+
+def test_an_example_never_names_a_removed_model(alice, alice_client, workspace, model):
+    remove_model(model=model, actor=alice)
+
+    assert '"model": "MODEL"' in alice_client.get(usage_url(workspace)).text.replace("&quot;", '"')
 
 
 def test_filters_narrow_every_figure(alice_client, workspace, organization, model):

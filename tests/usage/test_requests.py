@@ -7,6 +7,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from providers.services import delete_provider
 from tests.factories import (
     make_api_key,
     make_model,
@@ -199,6 +200,22 @@ def test_a_cache_rate_that_is_not_set_is_said_to_be_the_inputs(alice_client, wor
 
     assert "Cache read no price of its own: charged as input 10 × 3.00" in text
     assert "Cache write, 1 hour no price of its own: charged as input 5 × 3.00" in text
+
+
+def test_a_request_of_a_deleted_provider_keeps_its_names_and_its_explained_cost(
+    alice, alice_client, workspace, organization
+):
+    log = priced(workspace, organization)
+    delete_provider(provider=log.provider, actor=alice)
+
+    listed = alice_client.get(list_url(workspace, f"?model={log.provider_model.uid}"))
+    text = words(alice_client.get(detail_url(log)).text)
+
+    assert ids(listed.text) == [log.pk]
+    assert '<optgroup label="Removed">' in listed.text
+    assert "Price of claude-sonnet-4-5 at Anthropic, valid from" in text
+    assert "Input, not cached 100 × 3.00" in text
+    assert "Provider Anthropic, removed, first try" in text
 
 
 def test_terms_below_a_nano_are_written_out(alice_client, workspace, organization):

@@ -35,7 +35,7 @@ def dashboard(request, workspace_slug):
     if not figures["total"].requests and not figures["is_used"]:
         context |= {
             "base_url": base_url(request),
-            "example_model": next((m for m in models if not m.disabled_at), None),
+            "example_model": next((m for m in models if not (m.disabled_at or m.removed_at)), None),
         }
     if live is not None:
         return render_local(request, workspace, "usage/dashboard.html#figures", context)

@@ -52,7 +52,7 @@ def request_list(request, workspace_slug):
     if not rows and not form.is_filtered and not before:
         context |= {
             "base_url": base_url(request),
-            "example_model": next((m for m in models if not m.disabled_at), None),
+            "example_model": next((m for m in models if not (m.disabled_at or m.removed_at)), None),
         }
     if live is not None:
         return render_local(request, workspace, "usage/request_list.html#rows", context)
