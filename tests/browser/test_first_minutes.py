@@ -15,7 +15,7 @@ def test_sign_in_make_a_key_call_with_it_try_a_prompt_and_see_both_counted(page,
 
     page.get_by_role("link", name="API keys").first.click()
     page.get_by_role("link", name="Create key").first.click()
-    page.get_by_label("Name").fill("Colour namer")
+    page.get_by_role("dialog").get_by_label("Name").fill("Colour namer")
     page.get_by_role("dialog").get_by_role("button", name="Create key").click()
     secret = page.locator(".secret output").inner_text()
     assert re.fullmatch(r"sk-comptoir-\w{40}", secret)
