@@ -103,8 +103,8 @@ TEMPLATES = [
 DATABASES = {
     "default": dj_database_url.parse(
         env_secret("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'comptoir.sqlite3'}",
-        conn_max_age=60,
-        conn_health_checks=True,
+        # Under ASGI each page has a thread of its own, and a connection left open would stay with it, used by nobody.
+        conn_max_age=0,
     )
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
