@@ -97,6 +97,7 @@ def test_models_are_grouped_by_their_provider_and_only_enabled_ones(openai_model
     factories.make_model(openai_model.provider, "gpt-off", disabled_at=openai_model.created_at)
     off = factories.make_provider(openai_model.organization, name="Off", disabled_at=openai_model.created_at)
     factories.make_model(off, "hidden")
+    factories.make_model(openai_model.provider, "gpt-removed", removed_at=openai_model.created_at)
     factories.make_model(factories.make_provider(factories.make_organization()), "foreign")
     form = settings_form(openai_model)
     assert form.fields["model"].choices == [
