@@ -9,7 +9,7 @@ import pytest
 from playground.snippets import snippet
 from tests.upstream import Script
 
-WORDS = "It's \"quoted\", costs $5 and\nends ünïcödé 🎈"
+WORDS = 'It\'s "quoted", costs $5 and\nends ünïcödé 🎈'
 REQUEST = {
     "model": "claude-test",
     "messages": [{"role": "system", "content": WORDS}, {"role": "user", "content": WORDS}],
