@@ -43,10 +43,8 @@ def snippet(dialect, language, request, base_url, stream=True):
     """
     body, left_out = (_openai_body, _anthropic_body)[dialect == "anthropic"](request)
     mark = "//" if language == "node" else "#"
-    notes = [
-        f"{mark} {_('%(name)s has no counterpart in this dialect and is left out.') % {'name': name}}"
-        for name in left_out
-    ]
+    note = _("%(name)s has no counterpart in this dialect and is left out.")
+    notes = [f"{mark} {note % {'name': name}}" for name in left_out]
     write = {"curl": _curl, "python": _python, "node": _node}[language]
     text = "\n".join([*notes, write(dialect, body, base_url.rstrip("/"), stream)]) + "\n"
     return Snippet(dialect, language, text, highlight(text, language))

@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console import services
@@ -37,7 +38,7 @@ def api_key_list(request, workspace_slug):
         "page": paginator.get_page(request.GET.get("page")),
         "segments": [
             (value, label, counts[value])
-            for value, label in [*ApiKey.Status.choices, (ApiKeyFilterForm.ALL, _("All"))]
+            for value, label in _segment_names()
             if counts[value] or value in {status, ApiKey.Status.ACTIVE, ApiKeyFilterForm.ALL}
         ],
         "status": status,
@@ -46,6 +47,17 @@ def api_key_list(request, workspace_slug):
         "is_narrowed": bool(q) or status != ApiKey.Status.ACTIVE,
     }
     return render(request, "console/api_key_list.html" + ("#fragment" if request.htmx else ""), context)
+
+
+def _segment_names():
+    """The statuses as the segments say them: of several keys, where a language writes that otherwise."""
+    return [
+        (ApiKey.Status.ACTIVE, pgettext("keys", "Active")),
+        (ApiKey.Status.DISABLED, pgettext("keys", "Disabled")),
+        (ApiKey.Status.EXPIRED, pgettext("keys", "Expired")),
+        (ApiKey.Status.REVOKED, pgettext("keys", "Revoked")),
+        (ApiKeyFilterForm.ALL, pgettext("keys", "All")),
+    ]
 
 
 @login_required
