@@ -4,7 +4,7 @@ import threading
 import time
 
 import structlog
-from django.db import DataError, Error, IntegrityError, close_old_connections, connection
+from django.db import DataError, Error, IntegrityError, connection
 
 from gateway import metrics
 from gateway.journal import Journal, SegmentReader, prune, retire, take_over
@@ -52,7 +52,6 @@ class Drainer:
     def _attempt(self):
         """One round; where the database refuses, wait longer each time and try the same records again."""
         try:
-            close_old_connections()
             self._drain_own()
             now = time.monotonic()
             if now >= self._next_take_over:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import structlog
-from django.db import Error, close_old_connections, connection
+from django.db import Error, connection
 
 from console.models import ApiKey
 from console.revision import current_revision
@@ -109,7 +109,6 @@ class SnapshotKeeper:
     def _look(self):
         asked_at = time.monotonic()
         try:
-            close_old_connections()
             revision = current_revision()
             return (self.current if revision == self.current.revision else load(revision)), asked_at
         except Error:
