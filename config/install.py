@@ -44,6 +44,12 @@ VENDORED = {
 }
 SOURCE_MAP = b"//# sourceMappingURL="
 NPM_OPTIONS = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+COMPILE = """
+import sys
+from babel.messages import mofile, pofile
+with open(sys.argv[1], "rb") as source, open(sys.argv[2], "wb") as target:
+    mofile.write_mo(target, pofile.read_po(source, abort_invalid=True))
+"""
 CHROMIUMS = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]
 
 
@@ -115,7 +121,7 @@ class Setup:
 
     def run(self):
         """Do every step that is not done yet; steps that do not wait for each other run side by side."""
-        self.progress.line("Setting Comptoir up: this takes about a minute, once.")
+        self.progress.line("Setting Comptoir up; the first time takes about a minute.")
         with ThreadPoolExecutor(4) as pool:
             chains = [pool.submit(self.python_chain), pool.submit(self.vendor)]
             if self.profile == "test":
@@ -235,8 +241,7 @@ class Setup:
         with self.progress.step("Translations"):
             for po in stale:
                 draft = po.with_suffix(".mo.new")
-                command = [PYTHON, "-m", "babel.messages.frontend", "-q", "compile", "-i", po, "-o", draft]
-                self.call([*command, "-l", po.parts[-3]], f"The translations in {po.relative_to(ROOT)} are wrong")
+                self.call([PYTHON, "-c", COMPILE, po, draft], f"The translations in {po.relative_to(ROOT)} are wrong")
                 os.replace(draft, po.with_suffix(".mo"))
 
     def old_sdks(self):
