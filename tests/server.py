@@ -122,13 +122,11 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
 
-    def kill9_web(self):
-        """End the processes that serve HTTP at once; the supervisor starts them again. The pids that died."""
-        pids = self.web_pids()
-        for pid in pids:
+    def kill9_web(self, pids=None):
+        """End these processes that serve HTTP at once, by default all of them; the supervisor starts them again."""
+        for pid in pids or self.web_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return pids
 
     def restart(self):
         self.stop()

@@ -31,9 +31,9 @@ def server(tmp_path):
 
 @pytest.fixture
 def postgres_server(tmp_path, postgres):
-    """A server on PostgreSQL that a test may kill."""
+    """A server of two processes on PostgreSQL that a test may kill."""
     url = postgres.create_database(f"faults_{tmp_path.name}".lower().replace("-", "_")[:60])
-    with Server(tmp_path / "server", environment={"DATABASE_URL": url}) as server:
+    with Server(tmp_path / "server", environment={"DATABASE_URL": url}, arguments=["--workers", "2"]) as server:
         yield server
         # A frozen database would hold up the server's own end.
         postgres.thaw()

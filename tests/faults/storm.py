@@ -114,7 +114,10 @@ class Storm:
                 self.server.kill9()
                 await asyncio.to_thread(self.server.start)
             else:
-                await self.until_up_without(self.server.kill9_web())
+                serving = self.server.web_pids()
+                doomed = self.chance.sample(serving, self.chance.randint(1, len(serving)))
+                self.server.kill9_web(doomed)
+                await self.until_up_without(doomed)
 
     async def until_up_without(self, killed):
         """Wait until others than the killed processes answer."""

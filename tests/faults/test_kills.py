@@ -19,7 +19,7 @@ def test_kills_under_load_lose_nothing(server, upstream):
 
 
 @pytest.mark.timeout(180)
-def test_kills_under_load_lose_nothing_on_postgresql(postgres_server, upstream):
+def test_kills_of_two_processes_on_postgresql_lose_nothing(postgres_server, upstream):
     weather(postgres_server, upstream, total=150, kills=3, seed=8)
 
 
