@@ -129,3 +129,12 @@ def shared_server(running_upstream, tmp_path_factory):
 @pytest.fixture
 def server(shared_server, upstream):
     return shared_server
+
+
+@pytest.fixture(scope="session")
+def site(running_upstream, tmp_path_factory):
+    """A server as a new user has it, with the language model of this machine, and one provider more."""
+    with Server(tmp_path_factory.mktemp("site"), local_model=True) as site:
+        site.api_key = site.create_api_key("first program")
+        site.add_provider(running_upstream.url, "gpt-test")
+        yield site

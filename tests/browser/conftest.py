@@ -9,7 +9,7 @@ import time
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.server import OWNER_EMAIL, OWNER_PASSWORD, Server
+from tests.server import OWNER_EMAIL, OWNER_PASSWORD
 
 # Where the machine has Chromium; else the one that Playwright brought.
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -40,15 +40,6 @@ def pytest_collection_modifyitems(items):
 def browser_type_launch_args(browser_type_launch_args):
     own = {"executable_path": CHROMIUM} if CHROMIUM else {}
     return browser_type_launch_args | own | {"args": QUIET}
-
-
-@pytest.fixture(scope="session")
-def site(running_upstream, tmp_path_factory):
-    """A server as a new user has it, with the language model of this machine, and one provider more."""
-    with Server(tmp_path_factory.mktemp("site"), local_model=True) as site:
-        site.api_key = site.create_api_key("first program")
-        site.add_provider(running_upstream.url, "gpt-test")
-        yield site
 
 
 @pytest.fixture(scope="session")
