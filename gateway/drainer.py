@@ -13,7 +13,7 @@ from usage import records
 log = structlog.get_logger(__name__)
 
 INTERVAL = 0.25
-BATCH = 1_000
+BATCH = 500
 TAKE_OVER_INTERVAL = 5.0
 PRUNE_INTERVAL = 600.0
 LONGEST_WAIT = 5.0
@@ -30,6 +30,7 @@ class Drainer:
         self.journal = journal
         self.keep_hours = keep_hours
         self._readers = {}
+        self._found = []
         self._stop = threading.Event()
         self._next_take_over = self._next_prune = 0.0
         self.failing_since = None
@@ -71,8 +72,12 @@ class Drainer:
             reader = self._readers.get(segment)
             if reader is None:
                 reader = self._readers[segment] = SegmentReader(segment.path)
-            if not self._write(reader.records(segment.size)):
-                return
+            size = segment.size
+            # What was read and not written stays in ``_found``: it comes first the next time.
+            while self._found or reader.position < size:
+                self._found = self._found or reader.records(size)
+                if not self._write():
+                    return
             if segment in retired:
                 del self._readers[segment]
                 reader.close()
@@ -83,23 +88,27 @@ class Drainer:
         for path in take_over(self.journal.folder):
             reader = SegmentReader(path)
             try:
-                found = reader.records()
-                if not self._write(found):
+                self._found = reader.rest()
+                count = len(self._found)
+                if not self._write():
+                    # Its file stays as it is, and with it its records.
+                    self._found = []
                     return
                 retire(path)
             finally:
                 reader.close()
             metrics.JOURNAL_DAMAGED.inc(reader.damaged)
-            log.info("journal taken over", path=path.name, records=len(found), damaged_bytes=reader.damaged)
+            log.info("journal taken over", path=path.name, records=count, damaged_bytes=reader.damaged)
 
-    def _write(self, found):
-        """Write the records, whatever it takes; ``False`` where the process ended before it worked."""
-        for start in range(0, len(found), BATCH):
+    def _write(self):
+        """Write what was found, whatever it takes; ``False`` where the process ends before it worked."""
+        while self._found:
             wait = INTERVAL
-            while not self._write_batch(found[start : start + BATCH]):
+            while not self._write_batch(self._found[:BATCH]):
                 if self._stop.wait(wait):
                     return False
                 wait = min(wait * 2, LONGEST_WAIT)
+            del self._found[:BATCH]
         return True
 
     def _write_batch(self, batch):

@@ -1,6 +1,7 @@
 """One HTTP request as ASGI gives it, and the ways to answer it."""
 
 import asyncio
+import re
 import time
 
 import msgspec
@@ -10,6 +11,7 @@ from gateway.auth import authenticate
 from gateway.ulid import new_ulid, request_id
 from providers.dialects import anthropic, openai
 
+FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 MAX_BODY = 32 * 1024 * 1024
 BODY_TIMEOUT = 60.0
 JSON_HEADERS = [(b"content-type", b"application/json")]
@@ -152,10 +154,11 @@ class Http:
             await self.send(self.dialect.error_status(error), [*JSON_HEADERS, *error.headers], body)
 
     async def _start(self, status, headers, dropped):
-        self._started = True
         headers = [*headers, (self.dialect.REQUEST_ID_HEADER, self.request_id.encode())]
         if self.caller is not None:
             headers.append((self.dialect.ORGANIZATION_HEADER, self.caller.organization_uid.encode()))
-        if dropped:
-            headers.append((b"x-comptoir-dropped", ", ".join(dropped)[:1000].encode("ascii", "replace")))
+        # The names are the caller's text: only those that are harmless in a header are said.
+        if names := [name for name in dropped if FIELD_NAME.fullmatch(name)]:
+            headers.append((b"x-comptoir-dropped", ", ".join(names[:40]).encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self._started = True

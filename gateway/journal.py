@@ -107,9 +107,12 @@ class Entry:
 
     def close(self, closed: Closed):
         """Say how the request ended."""
-        data = frame(CLOSE, self._ulid, _encode(closed))
-        if len(data) > CLOSE_ROOM:
-            data = frame(CLOSE, self._ulid, _encode(shortened(closed)))
+        try:
+            data = frame(CLOSE, self._ulid, _encode(closed))
+        except UnicodeEncodeError:
+            data = b""
+        if not data or len(data) > CLOSE_ROOM:
+            data = frame(CLOSE, self._ulid, _encode(fitted(closed)))
         self._segment.append(data)
         self._segment.open_requests -= 1
 
@@ -198,10 +201,14 @@ def allocate(fd, size):
         os.write(fd, bytes(size))
 
 
-def shortened(closed: Closed) -> Closed:
-    """``closed`` with its texts cut, so that its frame fits the room that was kept for it."""
+def fitted(closed: Closed) -> Closed:
+    """``closed`` with its texts cut to the room that was kept for its frame, and without what UTF-8 cannot hold."""
     texts = ("response_model", "stop_reason", "error_code", "error_message", "upstream_request_id")
-    cut = {name: value[:200] for name in texts if (value := getattr(closed, name)) is not None}
+    cut = {
+        name: value[:200].encode("utf-8", "replace").decode()
+        for name in texts
+        if (value := getattr(closed, name)) is not None
+    }
     return msgspec.structs.replace(closed, **cut)
 
 
@@ -218,32 +225,44 @@ class SegmentReader:
     ``damaged`` counts the bytes that belonged to no valid frame.
     """
 
-    CHUNK = 1024 * 1024
+    CHUNK = 256 * 1024
 
     def __init__(self, path: Path):
         self.path = path
         self.pending: dict[bytes, list] = {}
         self.damaged = 0
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._at = 0
+        self.position = 0
         self._buffer = b""
 
-    def records(self, upto: int | None = None):
+    def records(self, upto: int):
         """
-        The records that became complete since the last call.
+        The records that became complete in the next part of a file that is still written, of size ``upto`` so far.
 
-        Of a file that is still written give its size so far as ``upto``. Without it this is the end: an incomplete tail
-        is damage, and every request still open becomes an interrupted one.
+        Ask until ``position`` is ``upto``: what one call holds in memory is bounded.
+        """
+        return self._part(min(self.CHUNK, upto - self.position))
+
+    def rest(self):
+        """
+        All records of a file that nobody writes any more.
+
+        An incomplete tail is damage, and every request still open becomes an interrupted one.
         """
         found = []
-        while data := os.pread(self._fd, self.CHUNK if upto is None else min(self.CHUNK, upto - self._at), self._at):
-            self._at += len(data)
-            self._buffer += data
-            self._take_frames(found, more_may_come=True)
-        if upto is None:
-            self._take_frames(found, more_may_come=False)
-            found += [interrupted(opened, progress) for opened, progress in self.pending.values()]
-            self.pending.clear()
+        while self.position < os.fstat(self._fd).st_size:
+            found += self._part(self.CHUNK)
+        self._take_frames(found, more_may_come=False)
+        found += [interrupted(opened, progress) for opened, progress in self.pending.values()]
+        self.pending.clear()
+        return found
+
+    def _part(self, length):
+        found = []
+        data = os.pread(self._fd, length, self.position)
+        self.position += len(data)
+        self._buffer += data
+        self._take_frames(found, more_may_come=True)
         return found
 
     def _take_frames(self, found, *, more_may_come):

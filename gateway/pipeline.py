@@ -152,11 +152,10 @@ class Exchange:
         splitter = EventSplitter()
         reader = self.dialect.StreamReader(self.meter, hide_usage=self.hides_usage)
         translation = self._translation()
-        async for received in self.adapter.chunks(response):
-            events = splitter.feed(received)
-            passed, failure = _passed(events, reader, translation)
-            # What the caller takes for the end: the provider's own, or the one that a translation adds.
-            self.is_complete = reader.ended and translation is None
+        while received := await self.adapter.next_chunk(response):
+            passed, failure = _passed(splitter.feed(received), reader, translation)
+            if reader.ended and not failure:
+                break
             if passed:
                 yield passed
             if failure:
@@ -165,15 +164,16 @@ class Exchange:
                 raise Broken("The provider sent an event without end.")
             if progress := self.meter.progress_due():
                 entry.progress(progress)
-        passed, failure = _passed(splitter.rest(), reader, translation)
-        if failure or not self.dialect.is_complete(reader):
-            if passed:
-                yield passed
-            raise failure or Broken("The provider's answer was cut off.")
+        else:
+            # Without a last word of its own the answer may still be whole.
+            passed, failure = _passed(splitter.rest(), reader, translation)
+            if failure or not self.dialect.is_complete(reader):
+                if passed:
+                    yield passed
+                raise failure or Broken("The provider's answer was cut off.")
         self.is_complete = True
-        if translation:
-            passed += translation.finish()
-        yield passed
+        yield passed + translation.finish() if translation else passed
+        await self.adapter.finish(response)
 
     def _translation(self):
         if self.translator is anthropic_to_openai:
@@ -196,12 +196,21 @@ def _passed(events, reader, translation):
             passed.append(raw)
         elif said is not None:
             passed.append(translation.feed(said))
+        if reader.ended:
+            break
     return b"".join(passed), None
 
 
 def prompt_strings(fields):
     """Every text in the prompt: contents, system prompts and tool descriptions, without keys and types."""
-    todo = [msgspec.json.decode(fields[name]) for name in ("system", "messages", "tools") if name in fields]
+    todo = []
+    for name in ("system", "messages", "tools"):
+        if name in fields:
+            try:
+                todo.append(msgspec.json.decode(fields[name]))
+            except (msgspec.DecodeError, RecursionError):
+                # Valid JSON that Python cannot hold, such as 1e999: as it was written, it is still the prompt.
+                todo.append(bytes(fields[name]).decode())
     while todo:
         value = todo.pop()
         if isinstance(value, str):

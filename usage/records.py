@@ -171,7 +171,8 @@ def _insert_postgresql(rows):
     columns = ", ".join(COLUMNS)
     with connection.cursor() as cursor:
         cursor.execute(f"CREATE TEMPORARY TABLE IF NOT EXISTS arriving (LIKE {TABLE}) ON COMMIT DELETE ROWS")
-        with cursor.copy(f"COPY arriving ({columns}) FROM STDIN") as copy:
+        # COPY is the driver's own: its errors are not made Django's by themselves.
+        with connection.wrap_database_errors, cursor.copy(f"COPY arriving ({columns}) FROM STDIN") as copy:
             for row in rows.values():
                 copy.write_row([row[name] for name in COLUMNS])
         cursor.execute(

@@ -21,7 +21,15 @@ LONGEST_RETRY_AFTER = 3600
 # An answer that is not streamed arrives when all of it has been written.
 PLAIN_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=600)
 STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
-OWN_ACCOUNT = {401, 402, 403}
+# How long a provider that has said its last word may keep the connection from being used again.
+END_SECONDS = 0.1
+# What is about the account that this server uses there, whatever the status that comes with it.
+OWN_ACCOUNT_STATUSES = {401, 402, 403}
+OWN_ACCOUNT_CODES = {
+    "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error", "account_deactivated",
+    "access_terminated", "invalid_api_key",
+}  # fmt: skip
+OWN_ACCOUNT_WORDS = "credit balance is too low"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +84,10 @@ class Adapter:
             raise Broken("The provider's answer was cut off.", repr(error)) from None
         return body
 
-    async def chunks(self, response):
-        """The bytes of a streamed answer as they come. Raises a ``ProviderError``."""
+    async def next_chunk(self, response):
+        """The next bytes of a streamed answer as they come, empty at its end. Raises a ``ProviderError``."""
         try:
-            async for chunk in response.content.iter_any():
-                yield chunk
+            return await response.content.readany()
         except TimeoutError as error:
             raise TimedOut("The provider went silent in the middle of its answer.", repr(error)) from None
         except (aiohttp.ClientError, OSError) as error:
@@ -90,8 +97,19 @@ class Adapter:
         """How the provider calls this request, if it says."""
         for name in self.request_id_headers:
             if value := response.headers.get(name):
-                return value[:200]
+                # Headers come with whatever bytes were sent; records hold text.
+                return value[:200].encode("utf-8", "replace").decode()
         return None
+
+    async def finish(self, response):
+        """Take what stands between the end of an answer and the end of its body, where it comes at once."""
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                while await response.content.readany():
+                    pass
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            # The connection is closed then instead of used again.
+            pass
 
     async def _rejection(self, response, target):
         """The error to raise for an answer whose status is not 200."""
@@ -103,7 +121,12 @@ class Adapter:
         message, code, param = self.read_error(body)
         message = _scrubbed(message, target)
         detail = f"{response.status} {message or _scrubbed(body[:300].decode(errors='replace'), target)}"
-        kind = OwnAccount if response.status in OWN_ACCOUNT else Rejected
+        is_own = (
+            response.status in OWN_ACCOUNT_STATUSES
+            or code in OWN_ACCOUNT_CODES
+            or OWN_ACCOUNT_WORDS in (message or "").lower()
+        )
+        kind = OwnAccount if is_own else Rejected
         return kind(
             (message or f"The provider answered with status {response.status}.")[:1000],
             status=response.status,

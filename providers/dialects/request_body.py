@@ -56,6 +56,17 @@ def field(fields, name, kind, *, required=False, what):
         raise InvalidRequest(f"{name}: must be {what}", name) from None
 
 
+def decoded(fields):
+    """Every field as plain values. Raises ``InvalidRequest`` for what Python cannot hold, such as 1e999."""
+    values = {}
+    for name, raw in fields.items():
+        try:
+            values[name] = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            raise InvalidRequest(f"{name}: holds a number out of range, or is nested too deeply", name) from None
+    return values
+
+
 def model_name(fields):
     """The required ``model``: text of 1 to 200 printable characters."""
     name = field(fields, "model", str, required=True, what="a string")

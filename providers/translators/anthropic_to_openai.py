@@ -3,7 +3,7 @@
 import msgspec
 
 from providers.dialects import openai
-from providers.dialects.request_body import InvalidRequest
+from providers.dialects.request_body import InvalidRequest, decoded
 from providers.sse import encode
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -17,7 +17,7 @@ def request(fields, target):
 
     Raises ``InvalidRequest`` for what cannot be dropped without changing the meaning.
     """
-    asked = {name: msgspec.json.decode(raw) for name, raw in fields.items()}
+    asked = decoded(fields)
     for name in UNTRANSLATED:
         if asked.get(name):
             raise InvalidRequest(f"{name}: not available for the model {target.public_name} in this dialect", name)

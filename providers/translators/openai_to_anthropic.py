@@ -5,7 +5,7 @@ import time
 import msgspec
 
 from providers.dialects.openai import DONE
-from providers.dialects.request_body import InvalidRequest
+from providers.dialects.request_body import InvalidRequest, decoded
 from providers.sse import encode
 
 FINISH_REASONS = {
@@ -31,7 +31,7 @@ def request(fields, target):
 
     Raises ``InvalidRequest`` for what cannot be dropped without changing the meaning.
     """
-    asked = {name: msgspec.json.decode(raw) for name, raw in fields.items()}
+    asked = decoded(fields)
     for name in UNTRANSLATED:
         if asked.get(name) and asked[name] not in ("none", {"type": "text"}):
             raise InvalidRequest(f"{name}: not available for the model {target.public_name} in this dialect", name)

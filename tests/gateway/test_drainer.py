@@ -1,12 +1,13 @@
 import time
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from gateway.drainer import Drainer
 from gateway.journal import Journal
 from tests.factories import make_api_key
 from tests.gateway.records import closed, opened
+from usage import records
 from usage.models import RequestLog, UsageRollup
 from usage.rollups import disagreements
 
@@ -92,3 +93,52 @@ def test_a_record_that_no_database_takes_does_not_stop_the_others(workspace, jou
     eventually(lambda: RequestLog.objects.count() == 2)
     assert not RequestLog.objects.filter(pk=ids[1]).exists()
     assert disagreements() == []
+
+
+def rows_after_a_restart(folder):
+    """How many rows there are once another process has taken the journal in ``folder`` over."""
+    journal = Journal(folder)
+    drainer = Drainer(journal, keep_hours=24)
+    drainer.start()
+    eventually(lambda: not [path for path in folder.glob("*.journal") if path != journal.segments[0].path])
+    drainer.stop()
+    journal.close()
+    return RequestLog.objects.count()
+
+
+def test_a_process_that_ends_while_the_database_is_away_leaves_its_records(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.journal.SEGMENT_BYTES", 64 * 1024)
+    journal = Journal(tmp_path / "journal")
+    drainer = Drainer(journal, keep_hours=24)
+    for _ in range(400):
+        ulid, first = opened(workspace)
+        journal.open(ulid, first).close(closed())
+    assert len(journal.segments) > 1
+
+    def away(records):
+        raise OperationalError("away")
+
+    with monkeypatch.context() as context:
+        context.setattr("usage.records.write_batch", away)
+        drainer.start()
+        eventually(lambda: drainer.failing_since is not None)
+        drainer.stop()
+        journal.close()
+    assert RequestLog.objects.count() == 0
+    assert rows_after_a_restart(journal.folder) == 400
+
+
+def test_a_round_that_fails_for_whatever_reason_is_tried_again(workspace, journal, drainer, monkeypatch):
+    real, failures = records.write_batch, iter([RuntimeError("a fault of ours"), ValueError("another")])
+
+    def failing(batch):
+        for failure in failures:
+            raise failure
+        return real(batch)
+
+    monkeypatch.setattr("usage.records.write_batch", failing)
+    for _ in range(30):
+        ulid, first = opened(workspace)
+        journal.open(ulid, first).close(closed())
+    drainer.start()
+    eventually(lambda: RequestLog.objects.count() == 30)

@@ -62,7 +62,7 @@ def test_a_dead_process_leaves_what_its_last_mark_knew_as_an_estimate(journal):
     entry = journal.open(ulid, first)
     entry.progress(Progress(1000, 40, 5, 300))
     entry.progress(Progress(2000, 40, 9, 300))
-    (record,) = SegmentReader(journal.segments[0].path).records()
+    (record,) = SegmentReader(journal.segments[0].path).rest()
     assert (record.closed.outcome, record.closed.usage_source) == ("interrupted", "estimated")
     assert (record.closed.input_tokens, record.closed.output_tokens, record.closed.duration_ms) == (40, 9, 2000)
 
@@ -70,7 +70,7 @@ def test_a_dead_process_leaves_what_its_last_mark_knew_as_an_estimate(journal):
 def test_a_dead_process_leaves_the_estimate_of_a_prompt_it_had_sent(journal):
     ulid, first = opened(input_estimate=17)
     journal.open(ulid, first)
-    (record,) = SegmentReader(journal.segments[0].path).records()
+    (record,) = SegmentReader(journal.segments[0].path).rest()
     assert (record.closed.input_tokens, record.closed.output_tokens) == (17, 0)
 
 
@@ -84,7 +84,7 @@ def test_a_flipped_bit_costs_the_record_it_stands_in_and_no_other(tmp_path, jour
         path = tmp_path / "damaged"
         path.write_bytes(damaged)
         reader = SegmentReader(path)
-        found = {record.opened.id: record for record in reader.records()}
+        found = {record.opened.id: record for record in reader.rest()}
         reader.close()
         assert len(set(ids) - set(found)) <= 1
         assert set(found) <= set(ids)
@@ -101,7 +101,7 @@ def test_a_file_cut_off_anywhere_gives_all_that_is_whole(tmp_path, journal):
         path = tmp_path / "cut"
         path.write_bytes(whole[:end])
         reader = SegmentReader(path)
-        found = [record.opened.id for record in reader.records()]
+        found = [record.opened.id for record in reader.rest()]
         reader.close()
         assert found == ids[: len(found)]
 
@@ -161,7 +161,7 @@ def test_only_files_of_dead_processes_are_taken_over(tmp_path, journal):
     taken = []
     for path in take_over(folder):
         reader = SegmentReader(path)
-        taken += reader.records()
+        taken += reader.rest()
         reader.close()
         retire(path)
     assert sorted(record.closed.outcome for record in taken) == ["completed"] * 3 + ["interrupted"] * 2
@@ -185,3 +185,11 @@ def test_drained_files_are_kept_for_a_while(journal):
 def test_a_frame_says_what_it_covers():
     data = journals.frame(journals.OPEN, b"u" * 16, b"payload")
     assert HEAD.unpack(data[: HEAD.size])[:3] == (b"\xc7J", ord("O"), 7)
+
+
+def test_closing_never_fails_whatever_the_provider_sent(journal):
+    ulid, first = opened()
+    journal.open(ulid, first).close(closed(upstream_request_id="\udcff\udcfe", error_message="x" * 50_000))
+    (record,) = SegmentReader(journal.segments[0].path).rest()
+    assert record.closed.outcome == "completed"
+    assert record.closed.upstream_request_id == "??"
