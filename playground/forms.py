@@ -96,7 +96,7 @@ def by_provider(models):
     """Choices grouped by provider, in the order of ``models``."""
     groups = {}
     for model in models:
-        groups.setdefault(model.provider.name, []).append((model.uid, model.public_name))
+        groups.setdefault(model.provider.shown_name, []).append((model.uid, model.public_name))
     return list(groups.items())
 
 

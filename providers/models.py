@@ -69,6 +69,11 @@ class Provider(models.Model):
         return self.name
 
     @property
+    def shown_name(self):
+        """Its name as pages write it: the one that this server gave its own model in the reader's language."""
+        return str(_(self.name)) if self.kind == self.Kind.LOCAL else self.name
+
+    @property
     def dialect(self):
         """The wire format it speaks: ``openai`` or ``anthropic``."""
         return "anthropic" if self.kind == self.Kind.ANTHROPIC else "openai"

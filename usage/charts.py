@@ -126,7 +126,7 @@ def entities(by, keys, models):
 
 
 def _model_entity(model):
-    note = model.provider.name
+    note = model.provider.shown_name
     if model.removed_at:
         note = _("%(provider)s, removed") % {"provider": note}
     return Entity(model.pk, model.public_name, model.series, note, ("model", model.uid))

@@ -3,6 +3,7 @@
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.shortcuts import get_object_or_404, render
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_POST
@@ -105,7 +106,7 @@ def price_create(request, organization_slug, provider_uid, model_uid):
     history = queries.price_history(model)
     current = next((price for price, state in history if state == "current"), None)
     initial = {field: getattr(current, field).normalize() for field in _known_rates(current)}
-    form = PriceForm(request.POST or None, initial={name: f"{value:f}" for name, value in initial.items()})
+    form = PriceForm(request.POST or None, initial={name: number_format(value) for name, value in initial.items()})
     if request.method == "POST" and form.is_valid():
         try:
             services.set_price(model=model, actor=request.user, **form.cleaned_data)

@@ -350,6 +350,14 @@ def test_the_model_on_this_machine_is_shown_and_cannot_be_changed(alice_client, 
     assert alice_client.post(url("model_disable", local, model)).status_code == 302
 
 
+def test_the_model_on_this_machine_stands_under_a_name_in_the_readers_language(alice_client, organization):
+    local = make_provider(organization, kind="local", name="On this machine", base_url="http://127.0.0.1:8095/v1")
+    for address in (url("provider_list"), url("provider_detail", local)):
+        page = alice_client.get(address, headers={"Accept-Language": "es"}).text
+        assert "En esta máquina" in page
+        assert "On this machine" not in page
+
+
 # Prices ----------------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +375,14 @@ def test_an_amount_may_be_written_with_point_or_comma(text, amount):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(ValidationError):
         RateField().clean(text)
+
+
+@pytest.mark.parametrize(("language", "amount"), [("en", "2.5"), ("fr", "2,5"), ("es", "2,5")])
+def test_the_price_that_holds_is_offered_as_the_reader_writes_it(alice_client, provider, language, amount):
+    model = make_model(provider)
+    make_price(model, input="2.5", output="10")
+    page = alice_client.get(url("price_create", provider, model), headers={"Accept-Language": language})
+    assert f'value="{amount}"' in page.text
 
 
 def test_a_price_is_set_and_stands_in_the_history(alice_client, alice, provider):

@@ -156,7 +156,6 @@ class UsageChart extends HTMLElement {
     return new Intl.NumberFormat(language, {
       style: "currency",
       currency: this.getAttribute("currency"),
-      currencyDisplay: "narrowSymbol",
       minimumFractionDigits: digits,
       maximumFractionDigits: digits,
     }).format(value);
