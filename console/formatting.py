@@ -120,12 +120,20 @@ def day(moment):
     """20 Nov 2026, of a date or an instant; ``None`` is an en dash."""
     if moment is None:
         return NOTHING
-    return format_date(_local(moment), "d MMM y", locale=reader_locale())
+    return written_date(_local(moment), "d MMM y")
 
 
 def short_day(moment):
     """20 Nov: where the year stands elsewhere, as on the axis of a chart."""
-    return format_date(_local(moment), "d MMM", locale=reader_locale())
+    return written_date(_local(moment), "d MMM")
+
+
+def written_date(date, pattern):
+    """A date by Babel's ``pattern``; the first of a month is 1er in French, which Babel does not know."""
+    locale = reader_locale()
+    if locale.language == "fr" and date.day == 1:
+        pattern = re.sub(r"\bd\b", "d'er'", pattern)
+    return format_date(date, pattern, locale=locale)
 
 
 def month(moment):

@@ -223,8 +223,8 @@ def _titles(period, start, number):
 
 def weekday(date):
     """Sunday 8 November."""
-    locale = formatting.reader_locale()
-    return format_date(date, "EEEE d 'de' MMMM" if locale.language == "es" else "EEEE d MMMM", locale=locale)
+    is_spanish = formatting.reader_locale().language == "es"
+    return formatting.written_date(date, "EEEE d 'de' MMMM" if is_spanish else "EEEE d MMMM")
 
 
 def month(date):

@@ -17,19 +17,19 @@ def rate(amount, currency):
     return formatting.money(int(amount.scaleb(9)), currency, extra_digits=max(0, digits))
 
 
-@register.filter
-def sign(currency):
-    """The currency's sign in the reader's language."""
-    return get_currency_symbol(currency, locale=formatting.reader_locale())
-
-
 @register.inclusion_tag("providers/_rate_field.html")
 def rate_field(bound_field, currency):
-    """A field for an amount per million tokens, between its currency and its unit."""
+    """A field for an amount per million tokens, with its unit, and its currency on the side where it is written."""
     attrs = {"class": "input input--number"}
     if bound_field.errors:
         attrs["aria-describedby"] = f"{bound_field.auto_id}_error"
-    return {"field": bound_field, "widget": bound_field.as_widget(attrs=attrs), "currency": currency}
+    locale = formatting.reader_locale()
+    return {
+        "field": bound_field,
+        "widget": bound_field.as_widget(attrs=attrs),
+        "sign": get_currency_symbol(currency, locale=locale),
+        "sign_leads": locale.currency_formats["standard"].pattern.startswith("\N{CURRENCY SIGN}"),
+    }
 
 
 @register.simple_tag

@@ -140,6 +140,14 @@ def test_an_instant_is_written_in_the_active_zone(language, expected):
         assert plain(formatting.moment(datetime(2026, 11, 20, 13, 32, tzinfo=UTC))) == expected
 
 
+@pytest.mark.parametrize(("language", "expected"), [("en", "1 Dec"), ("fr", "1er déc."), ("es", "1 dic")])
+def test_the_first_of_a_month_is_an_ordinal_in_french(language, expected):
+    with translation.override(language):
+        assert formatting.short_day(date(2026, 12, 1)) == expected
+        assert formatting.day(date(2026, 12, 1)) == f"{expected} 2026"
+        assert not formatting.day(date(2026, 12, 11)).startswith("11er")
+
+
 def test_a_day_is_the_days_own_whatever_the_zone():
     with timezone.override("America/Los_Angeles"):
         assert formatting.day(date(2026, 11, 20)) == "20 Nov 2026"
