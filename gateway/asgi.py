@@ -30,9 +30,7 @@ async def gateway(scope, receive, send):
         await MACHINE[http.path](http, runtime)
         return
     try:
-        dialect, function = endpoints.find(http.method, http.path)
-        http.dialect = dialect or http.dialect
-        await function(http, runtime)
+        await endpoints.find(http.method, http.path)(http, runtime)
     except GatewayError as error:
         await _refuse(http, error)
     except InvalidRequest as error:

@@ -30,7 +30,6 @@ class Drainer:
         self.journal = journal
         self.keep_hours = keep_hours
         self._readers = {}
-        self._found = []
         self._stop = threading.Event()
         self._next_take_over = self._next_prune = 0.0
         self.failing_since = None
@@ -53,7 +52,8 @@ class Drainer:
     def _attempt(self):
         """One round; where the database refuses, wait longer each time and try the same records again."""
         try:
-            self._drain_own()
+            if not self._drain_own():
+                return
             now = time.monotonic()
             if now >= self._next_take_over:
                 self._drain_dead()
@@ -67,32 +67,33 @@ class Drainer:
             metrics.DRAIN_FAILURES.inc()
 
     def _drain_own(self):
+        """Drain the files that this process writes; ``False`` where it ends before that worked."""
         retired = self.journal.retired()
         for segment in tuple(self.journal.segments):
             reader = self._readers.get(segment)
             if reader is None:
                 reader = self._readers[segment] = SegmentReader(segment.path)
             size = segment.size
-            # What was read and not written stays in ``_found``: it comes first the next time.
-            while self._found or reader.position < size:
-                self._found = self._found or reader.records(size)
-                if not self._write():
-                    return
+            # What was read and not written stays with the reader, and comes first the next time.
+            while reader.unwritten or reader.position < size:
+                reader.unwritten = reader.unwritten or reader.records(size)
+                if not self._write(reader.unwritten):
+                    return False
             if segment in retired:
                 del self._readers[segment]
                 reader.close()
                 self.journal.release(segment)
         metrics.JOURNAL_BYTES.set(self.journal.bytes_waiting)
+        return True
 
     def _drain_dead(self):
         for path in take_over(self.journal.folder):
             reader = SegmentReader(path)
             try:
-                self._found = reader.rest()
-                count = len(self._found)
-                if not self._write():
+                found = reader.rest()
+                count = len(found)
+                if not self._write(found):
                     # Its file stays as it is, and with it its records.
-                    self._found = []
                     return
                 retire(path)
             finally:
@@ -100,15 +101,15 @@ class Drainer:
             metrics.JOURNAL_DAMAGED.inc(reader.damaged)
             log.info("journal taken over", path=path.name, records=count, damaged_bytes=reader.damaged)
 
-    def _write(self):
-        """Write what was found, whatever it takes; ``False`` where the process ends before it worked."""
-        while self._found:
+    def _write(self, found):
+        """Write and empty ``found``, whatever it takes; ``False`` where the process ends before it worked."""
+        while found:
             wait = INTERVAL
-            while not self._write_batch(self._found[:BATCH]):
+            while not self._write_batch(found[:BATCH]):
                 if self._stop.wait(wait):
                     return False
                 wait = min(wait * 2, LONGEST_WAIT)
-            del self._found[:BATCH]
+            del found[:BATCH]
         return True
 
     def _write_batch(self, batch):

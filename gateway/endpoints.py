@@ -14,7 +14,7 @@ from gateway.pipeline import complete, prompt_strings
 from gateway.routing import models_of, route
 from providers.adapters import ADAPTERS
 from providers.adapters.anthropic import COUNT_PATH
-from providers.dialects import anthropic, openai
+from providers.dialects import anthropic
 from providers.dialects.request_body import InvalidRequest, parse_body
 from providers.errors import ProviderError
 from providers.tokens import count_tokens
@@ -77,24 +77,21 @@ async def get_model(http, runtime):
 
 
 EXACT = {
-    "/v1/chat/completions": ("POST", openai, chat_completions),
-    "/v1/messages": ("POST", anthropic, messages),
-    "/v1/messages/count_tokens": ("POST", anthropic, count_message_tokens),
-    # Both dialects have these: the caller's headers say which.
-    "/v1/models": ("GET", None, list_models),
+    "/v1/chat/completions": ("POST", chat_completions),
+    "/v1/messages": ("POST", messages),
+    "/v1/messages/count_tokens": ("POST", count_message_tokens),
+    "/v1/models": ("GET", list_models),
 }
 
 
 def find(method, path):
-    """``(dialect, function)`` of an endpoint; the dialect is ``None`` where headers decide. Raises ``GatewayError``."""
-    allowed, dialect, function = EXACT.get(path) or (
-        ("GET", None, get_model) if path.startswith("/v1/models/") else (None, None, None)
-    )
+    """The function that answers ``method`` at ``path``. Raises ``GatewayError`` where there is none."""
+    allowed, function = EXACT.get(path) or (("GET", get_model) if path.startswith("/v1/models/") else (None, None))
     if function is None:
         raise errors.unknown_path(method, path)
     if method != allowed and not (method == "HEAD" and allowed == "GET"):
         raise errors.wrong_method(method, path, allowed)
-    return dialect, function
+    return function
 
 
 async def _serve(http, runtime, endpoint):
@@ -116,14 +113,11 @@ async def _serve(http, runtime, endpoint):
         call.fields = parse_body(await http.body())
         call.model, call.stream = http.dialect.read_request(call.fields)
         await _answer(http, call, runtime)
-    except InvalidRequest as error:
-        failure = errors.invalid(error)
-        record_refusal(call, failure, runtime)
-        raise failure from None
-    except GatewayError as error:
+    except (InvalidRequest, GatewayError) as error:
+        failure = errors.invalid(error) if isinstance(error, InvalidRequest) else error
         if not call.recorded:
-            record_refusal(call, error, runtime)
-        raise
+            record_refusal(call, failure, runtime)
+        raise failure from None
 
 
 async def _answer(http, call, runtime):

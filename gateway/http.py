@@ -51,10 +51,13 @@ class Http:
         self.request_id = request_id(self.ulid)
         self.received = time.perf_counter()
         self.caller = None
-        self.dialect = openai
-        for name, _ in self.headers:
-            if name == b"anthropic-version" or name == b"anthropic-beta":
-                self.dialect = anthropic
+        self.dialect = anthropic if self._speaks_anthropic() else openai
+
+    def _speaks_anthropic(self):
+        """By path where that says it, and by the headers that only SDKs of that dialect send where it does not."""
+        if self.path.startswith("/v1/messages"):
+            return True
+        return any(name == b"anthropic-version" or name == b"anthropic-beta" for name, _ in self.headers)
 
     # The request ----------------------------------------------------------------------------------------------
 
@@ -97,16 +100,11 @@ class Http:
         claimed = self.header(b"content-length") or b""
         if claimed.isdigit() and (len(claimed) > 12 or int(claimed) > MAX_BODY):
             raise errors.too_large(MAX_BODY)
-        message = await self._receive()
-        if not message.get("more_body"):
-            body = message.get("body", b"")
-            if len(body) > MAX_BODY:
-                raise errors.too_large(MAX_BODY)
-            return body
         parts, size = [], 0
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
                 while True:
+                    message = await self._receive()
                     if message["type"] == "http.disconnect":
                         raise errors.body_cut()
                     parts.append(message.get("body", b""))
@@ -114,8 +112,7 @@ class Http:
                     if size > MAX_BODY:
                         raise errors.too_large(MAX_BODY)
                     if not message.get("more_body"):
-                        return b"".join(parts)
-                    message = await self._receive()
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
             raise errors.body_slow() from None
 

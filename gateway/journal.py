@@ -222,7 +222,7 @@ class SegmentReader:
     """
     Reads the records of one segment as they come, oldest first.
 
-    ``damaged`` counts the bytes that belonged to no valid frame.
+    ``damaged`` counts the bytes that belonged to no valid frame; ``unwritten`` is for whoever reads.
     """
 
     CHUNK = 256 * 1024
@@ -231,6 +231,7 @@ class SegmentReader:
         self.path = path
         self.pending: dict[bytes, list] = {}
         self.damaged = 0
+        self.unwritten: list[Record] = []
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.position = 0
         self._buffer = b""

@@ -92,6 +92,7 @@ class Exchange:
         # The same request without what some providers refuse.
         self.fallback_body = None
         self.hides_usage = False
+        self.shows_usage = call.stream and call.dialect.wants_usage(call.fields)
         if self.translator:
             body, call.dropped = self.translator.request(call.fields, target)
             self.body = msgspec.json.encode(body)
@@ -102,7 +103,7 @@ class Exchange:
         if call.model != target.upstream_name:
             fields = fields | {"model": target.encoded_name}
         self.body = msgspec.json.encode(fields)
-        if call.stream and not self.dialect.wants_usage(fields):
+        if call.stream and not self.shows_usage:
             self.hides_usage = True
             self.fallback_body = self.body
             self.body = msgspec.json.encode(openai.asking_for_usage(fields))
@@ -179,8 +180,7 @@ class Exchange:
         if self.translator is anthropic_to_openai:
             return anthropic_to_openai.Stream(self.meter, self.call.id)
         if self.translator is openai_to_anthropic:
-            with_usage = openai.wants_usage(self.call.fields)
-            return openai_to_anthropic.Stream(self.meter, self.call.id, with_usage=with_usage)
+            return openai_to_anthropic.Stream(self.meter, self.call.id, with_usage=self.shows_usage)
         return None
 
 

@@ -21,29 +21,45 @@ class EventSplitter:
     """
 
     def __init__(self):
-        self._buffer = b""
+        # The pieces of an event that has not ended; joined once, when it does.
+        self._pieces = []
+        self._size = 0
         self._held_cr = False
+        self._is_first = True
 
     def feed(self, chunk):
         """The events that ``chunk`` completed."""
+        if self._is_first:
+            self._is_first = False
+            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
         if self._held_cr or b"\r" in chunk:
             chunk = self._with_lf(chunk)
-        buffer = self._buffer + chunk if self._buffer else chunk
-        if b"\n\n" not in buffer:
-            self._buffer = buffer
+        if not chunk:
             return []
-        *blocks, self._buffer = buffer.split(b"\n\n")
+        # A blank line may begin with the last byte that came before.
+        splits_here = self._pieces and chunk.startswith(b"\n") and self._pieces[-1].endswith(b"\n")
+        if b"\n\n" not in chunk and not splits_here:
+            self._keep(chunk)
+            return []
+        *blocks, rest = b"".join([*self._pieces, chunk]).split(b"\n\n")
+        self._pieces, self._size = [], 0
+        if rest:
+            self._keep(rest)
         return [_event(block) for block in blocks if block]
 
     @property
     def is_overfull(self):
         """Whether an event has grown past ``MAX_EVENT_BYTES`` without ending: feed no more."""
-        return len(self._buffer) > MAX_EVENT_BYTES
+        return self._size > MAX_EVENT_BYTES
 
     def rest(self):
         """What stands after the last complete event, as an event of its own: some servers end without a blank line."""
-        block, self._buffer = self._buffer.strip(b"\n"), b""
+        block, self._pieces, self._size = b"".join(self._pieces).strip(b"\n"), [], 0
         return [_event(block)] if block else []
+
+    def _keep(self, piece):
+        self._pieces.append(piece)
+        self._size += len(piece)
 
     def _with_lf(self, chunk):
         # A CR at the end may be half of a CRLF: it waits for the next chunk.

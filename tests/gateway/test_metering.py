@@ -127,3 +127,9 @@ def test_a_mark_of_progress_is_due_each_second(meter):
     mark = meter.progress_due()
     assert (mark.input_tokens, mark.output_tokens) == (len(PROMPT) // 4, 101)
     assert meter.progress_due() is None
+
+
+def test_reasoning_is_counted_and_is_not_the_answer():
+    delta = openai.Delta(content="Paris.", reasoning_content="The capital of France …")
+    assert openai.content_of(delta) == "Paris."
+    assert openai.text_of(delta) == "Paris.The capital of France …"

@@ -1,5 +1,6 @@
 import itertools
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -76,3 +77,18 @@ def test_encoding_is_what_the_splitter_reads():
         (b"event: ping\ndata: {}\n\n", b"ping", b"{}"),
         (b"data: 1\n\n", b"", b"1"),
     ]
+
+
+def test_a_large_event_in_small_pieces_costs_no_more_than_its_size():
+    splitter = EventSplitter()
+    splitter.feed(b"data: ")
+    began = time.process_time()
+    for _ in range(MAX_EVENT_BYTES // 256 - 1):
+        assert splitter.feed(b"x" * 256) == []
+    (event,) = splitter.feed(b"\n\n")
+    assert len(event.data) == MAX_EVENT_BYTES - 256
+    assert time.process_time() - began < 1
+
+
+def test_a_byte_order_mark_hides_no_event():
+    assert [event.data for event in events_of([b"\xef\xbb\xbfdata: a\n\n"])] == [b"a"]

@@ -163,10 +163,20 @@ def test_the_wrong_method_is_told_the_right_one(api, method):
     assert answer.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/", "/v1/chat", "/v1/messages/", "/v1/models/no/such", "/v1/é"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/", "/v1/chat", "/v1/models/no/such", "/v1/é"])
 def test_an_unknown_path_under_v1_is_a_json_404(api, path):
     answer = api.client.get(path, headers=api.headers)
     refused(api, answer, 404, NOT_FOUND[api.dialect.name])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/v1/messages/nothing", 404), ("GET", "/v1/messages", 405)]
+)
+def test_below_messages_errors_are_anthropics_whatever_the_headers(api, method, path, status):
+    answer = api.client.request(method, path, headers={"x-api-key": "k"})
+    assert answer.status_code == status
+    assert answer.json()["type"] == "error"
+    assert "request-id" in answer.headers
 
 
 def test_errors_before_the_key_is_known_come_in_the_callers_dialect_too(api):
