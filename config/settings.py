@@ -130,7 +130,7 @@ AUTH_USER_MODEL = "console.User"
 LOGIN_URL = "console:sign_in"
 LOGIN_REDIRECT_URL = "console:start"
 LOGOUT_REDIRECT_URL = "console:sign_in"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+PASSWORD_HASHERS = ["console.hashers.SmallArgon2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},

@@ -1,9 +1,10 @@
 """What people type into the console's pages."""
 
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 
 from django import forms
 from django.conf import settings
+from django.core.validators import MaxValueValidator
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -17,8 +18,15 @@ class SignInForm(forms.Form):
         label=_("E-mail"), widget=forms.EmailInput(attrs={"autocomplete": "username", "autofocus": True})
     )
     password = forms.CharField(
-        label=_("Password"), strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
+        label=_("Password"),
+        strip=False,
+        max_length=1000,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
+
+    @property
+    def credentials(self):
+        return {"username": self.cleaned_data["email"], "password": self.cleaned_data["password"]}
 
 
 class PreferencesForm(forms.Form):
@@ -45,6 +53,7 @@ class ApiKeyForm(forms.Form):
         label=_("Last day"),
         required=False,
         help_text=_("The key works until the end of that day."),
+        validators=[MaxValueValidator(date(2100, 12, 31))],
         widget=forms.DateInput(attrs={"type": "date", "aria-required": "true"}, format="%Y-%m-%d"),
     )
 

@@ -1,5 +1,7 @@
 """Signing in and out, and where one arrives."""
 
+import threading
+
 from django.contrib.auth import authenticate, login, logout
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import redirect, render
@@ -11,6 +13,10 @@ from console.addresses import base_url
 from console.forms import SignInForm
 from console.models import User, Workspace
 
+# Passwords that are checked at a time: each costs memory and a core's time, and anybody may ask for it.
+CHECKS = threading.BoundedSemaphore(2)
+LONGEST_QUEUE = 5.0
+
 
 @require_http_methods(["GET", "POST"])
 @sensitive_post_parameters("password")
@@ -18,21 +24,29 @@ def sign_in(request):
     """Open a session for an e-mail and password that match, and go to ``next`` on this server."""
     if request.user.is_authenticated:
         return redirect(_next(request) or "console:start")
-    form, failed = SignInForm(request.POST or None), False
+    form, failed, busy = SignInForm(request.POST or None), False, False
     if request.method == "POST" and form.is_valid():
-        user = authenticate(request, username=form.cleaned_data["email"], password=form.cleaned_data["password"])
+        if busy := not CHECKS.acquire(timeout=LONGEST_QUEUE):
+            user = None
+        else:
+            try:
+                user = authenticate(request, **form.credentials)
+            finally:
+                CHECKS.release()
         if user is not None:
             login(request, user)
             return redirect(_next(request) or "console:start")
-        failed = True
+        failed = not busy
     context = {
         "form": form,
         "failed": failed,
+        "busy": busy,
         "next": _next(request),
         "base_url": base_url(request),
         "is_first_time": not User.objects.exclude(last_login=None).exists(),
     }
-    return render(request, "console/sign_in.html", context, status=422 if failed or form.errors else 200)
+    status = 503 if busy else 422 if failed or form.errors else 200
+    return render(request, "console/sign_in.html", context, status=status)
 
 
 @require_POST

@@ -129,9 +129,9 @@ def test_a_key_expires_after_the_days_chosen(alice_client, workspace):
 def test_a_last_day_ends_at_midnight_of_the_organization(alice_client, workspace, organization):
     organization.time_zone = "Europe/Paris"
     organization.save()
-    fields = {"name": "ci", "expiry": "date", "expires_on": "2199-06-30"}
+    fields = {"name": "ci", "expiry": "date", "expires_on": "2099-06-30"}
     alice_client.post(url("create", workspace), fields)
-    assert ApiKey.objects.get().expires_at == datetime(2199, 6, 30, 22, tzinfo=UTC)
+    assert ApiKey.objects.get().expires_at == datetime(2099, 6, 30, 22, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -229,3 +229,10 @@ def test_a_change_needs_a_post(alice_client, workspace, api_key, name):
 def test_names_are_escaped_wherever_they_stand(alice_client, workspace):
     factories.make_api_key(workspace, name="<script>alert(1)</script>")
     assert "<script>alert" not in alice_client.get(url("list", workspace)).text
+
+
+def test_a_key_cannot_expire_beyond_the_calendar(alice_client, workspace):
+    address = f"/w/{workspace.slug}/keys/create/"
+    answer = alice_client.post(address, {"name": "far", "expiry": "date", "expires_on": "9999-12-31"})
+    assert answer.status_code == 422
+    assert not workspace.api_keys.exists()

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 
+from console.views import sessions
 from tests import factories
 
 SIGN_IN = "/signin/"
@@ -107,3 +108,12 @@ def test_the_first_sign_in_says_where_the_password_was_printed(alice, client):
     assert "printed the owner" in client.get(SIGN_IN).text
     sign_in(client)
     assert "printed the owner" not in Client().get(SIGN_IN).text
+
+
+def test_no_more_than_a_few_passwords_are_checked_at_a_time(client, alice, monkeypatch):
+    monkeypatch.setattr(sessions, "LONGEST_QUEUE", 0.01)
+    with sessions.CHECKS, sessions.CHECKS:
+        answer = sign_in(client)
+        assert answer.status_code == 503
+        assert "Many people are signing in" in answer.text
+    assert sign_in(client).status_code == 302
