@@ -82,6 +82,8 @@ def begin_turn(*, conversation, settings, text=None, edits=None):
     """
     _take_settings(conversation, settings)
     if conversation.pk is None:
+        if not text:
+            raise ValidationError(_("There is nothing to ask again."))
         conversation.title = Truncator(" ".join(text.split())).chars(80)
     conversation.updated_at = timezone.now()
     conversation.save()

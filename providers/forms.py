@@ -1,9 +1,11 @@
 """What people type about providers, models and prices."""
 
+import datetime
 import json
 from decimal import Decimal, InvalidOperation
 
 from django import forms
+from django.core.validators import MaxValueValidator
 from django.utils.translation import gettext_lazy as _
 
 from providers.discovery import RemoteModel, is_model_name
@@ -11,6 +13,7 @@ from providers.endpoints import DEFAULT_BASE_URLS, normal_base_url
 from providers.models import Provider
 from providers.origins import origin_of
 
+LATEST = datetime.datetime(2100, 12, 31, tzinfo=datetime.UTC)
 TYPED = {"autocomplete": "off", "spellcheck": "false"}
 
 
@@ -170,6 +173,7 @@ class PriceForm(forms.Form):
     valid_from = forms.DateTimeField(
         label=_("Valid from"),
         required=False,
+        validators=[MaxValueValidator(LATEST)],
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
 

@@ -3,6 +3,7 @@
 import datetime
 
 from django import forms
+from django.core import validators
 from django.utils.translation import gettext_lazy as _
 
 from usage.models import Outcome, Source
@@ -10,7 +11,7 @@ from usage.periods import LONGEST_DAYS, Period, Span
 
 MEASURES = [("cost", _("Cost")), ("tokens", _("Tokens")), ("requests", _("Requests"))]
 GROUPS = [("model", _("Group by model")), ("key", _("Group by key"))]
-EARLIEST = datetime.date(2020, 1, 1)
+EARLIEST, LATEST = datetime.date(2020, 1, 1), datetime.date(2100, 12, 31)
 
 
 class UidChoiceField(forms.ChoiceField):
@@ -162,4 +163,10 @@ def _date_field(label, today):
             "max": today.isoformat(),
         },
     )
-    return forms.DateField(label=label, required=False, widget=widget, input_formats=["%Y-%m-%d"])
+    return forms.DateField(
+        label=label,
+        required=False,
+        widget=widget,
+        input_formats=["%Y-%m-%d"],
+        validators=[validators.MinValueValidator(EARLIEST), validators.MaxValueValidator(LATEST)],
+    )

@@ -106,19 +106,25 @@ def read_usage(usage):
     return TokenUsage(uncached, read, written, None, output, reasoning)
 
 
+def content_of(delta):
+    """The answer's own words in a delta or message: no reasoning, no tool arguments."""
+    if isinstance(delta.content, list):
+        return "".join(
+            part["text"] for part in delta.content if isinstance(part, dict) and isinstance(part.get("text"), str)
+        )
+    return delta.content if isinstance(delta.content, str) else ""
+
+
 def text_of(delta):
     """Everything that a delta or message writes, as one string: text, reasoning, refusals and tool arguments."""
     if isinstance(delta.content, str) and not (
         delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal
     ):
         return delta.content
-    parts = [part for part in (delta.content, delta.reasoning_content, delta.refusal) if isinstance(part, str)]
+    parts = [content_of(delta)]
+    parts += [part for part in (delta.reasoning_content, delta.refusal) if isinstance(part, str)]
     if isinstance(delta.reasoning, str) and not isinstance(delta.reasoning_content, str):
         parts.append(delta.reasoning)
-    if isinstance(delta.content, list):
-        parts += [
-            part["text"] for part in delta.content if isinstance(part, dict) and isinstance(part.get("text"), str)
-        ]
     for call in delta.tool_calls if isinstance(delta.tool_calls, list) else []:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
@@ -192,7 +198,7 @@ def text_in(event):
         choices = _CHUNK.decode(event.data).choices
     except (msgspec.DecodeError, RecursionError):
         return ""
-    return "".join(text_of(choice.delta) for choice in choices or () if choice.delta)
+    return "".join(content_of(choice.delta) for choice in choices or () if choice.delta)
 
 
 def is_complete(reader):

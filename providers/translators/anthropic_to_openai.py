@@ -47,7 +47,7 @@ def request(fields, target):
 
 def answer(chunk, meter, request_id):
     """The message for the caller from a parsed ``openai.Chunk`` that holds the whole answer."""
-    text = openai.text_of(chunk.choices[0].message) if chunk.choices and chunk.choices[0].message else ""
+    text = openai.content_of(chunk.choices[0].message) if chunk.choices and chunk.choices[0].message else ""
     return msgspec.json.encode(
         _message(request_id, meter)
         | {
@@ -70,7 +70,7 @@ class Stream:
     def feed(self, chunk):
         """The caller's events for one parsed ``openai.Chunk``."""
         events = [] if self.begun else self._begin()
-        text = "".join(openai.text_of(choice.delta) for choice in chunk.choices or () if choice.delta is not None)
+        text = "".join(openai.content_of(choice.delta) for choice in chunk.choices or () if choice.delta is not None)
         if text:
             if not self.writing:
                 self.writing = True

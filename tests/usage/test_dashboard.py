@@ -307,3 +307,11 @@ def test_the_days_of_summer_time_hold_what_was_used_in_them(workspace, organizat
 
     assert queries.total_of(queries.rollups(workspace, period)).requests == 2
     assert sum(sums.requests for sums in queries.series_sums(workspace, period, "model", [model.pk]).values()) == 2
+
+
+@pytest.mark.parametrize(
+    "days", [("9999-12-30", "9999-12-31"), ("0001-01-01", "0001-01-02"), ("2019-12-31", "2020-01-02")]
+)
+def test_days_at_the_ends_of_the_calendar_are_named_and_left_out(alice_client, workspace, days):
+    address = f"/w/{workspace.slug}/usage/?period=custom&from={days[0]}&to={days[1]}"
+    assert alice_client.get(address).status_code == 422

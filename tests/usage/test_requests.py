@@ -5,7 +5,7 @@ import re
 
 import pytest
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from providers.services import delete_provider
 from tests.factories import (
@@ -19,6 +19,7 @@ from tests.factories import (
 )
 from usage.costs import cost_of, rates_of
 from usage.models import Outcome, Source, UsageSource
+from usage.templatetags.usage import span
 from usage.views.requests import PAGE_SIZE
 
 HTMX = {"HX-Request": "true"}
@@ -313,3 +314,14 @@ def test_the_person_of_another_organization_sees_nothing_of_it(charlie_client, a
     log = make_request_log(elsewhere)
 
     assert alice_client.get(detail_url(log)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("language", "texts"), [("en", ("1,038 ms", "12,345 ms", "0.7 ms")), ("es", ("1038 ms", "12.345 ms", "0,7 ms"))]
+)
+def test_the_parts_of_a_requests_time_are_grouped_as_the_reader_does(language, texts):
+    with translation.override(language):
+        written = tuple(
+            span(milliseconds).replace("\N{NARROW NO-BREAK SPACE}", " ") for milliseconds in (1038, 12345, 0.7)
+        )
+    assert written == texts

@@ -55,8 +55,11 @@ def span(milliseconds):
     """A part of a request's time: 0.7 ms, 641 ms, 10,298 ms: one unit, so that parts can be compared."""
     if milliseconds is None:
         return formatting.NOTHING
-    pattern = "#,##0.0" if milliseconds < 100 else "#,##0"
-    return format_decimal(milliseconds, format=pattern, locale=formatting.reader_locale()) + f"{formatting.THIN}ms"
+    if milliseconds < 100:
+        text = format_decimal(milliseconds, format="0.0", locale=formatting.reader_locale())
+    else:
+        text = formatting.integer(round(milliseconds))
+    return f"{text}{formatting.THIN}ms"
 
 
 @register.filter
