@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, field
 
-from gateway.ulid import new_ulid, request_id
 from usage.records import Closed, Opened
+from usage.ulid import new_ulid, request_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import msgspec
 
 from gateway import errors
 from gateway.auth import authenticate
-from gateway.ulid import new_ulid, request_id
 from providers.dialects import anthropic, openai
+from usage.ulid import new_ulid, request_id
 
 FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 MAX_BODY = 32 * 1024 * 1024

@@ -22,8 +22,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from gateway.ulid import new_ulid
 from usage.records import Closed, Opened, Progress, Record, interrupted
+from usage.ulid import new_ulid
 
 log = structlog.get_logger(__name__)
 
@@ -337,11 +337,12 @@ def retire(path: Path):
 
 
 def prune(folder: Path, keep_hours: float):
-    """Delete drained files older than ``keep_hours``."""
-    before = time.time() - keep_hours * 3600
-    for path in folder.glob(f"*{DRAINED}"):
-        try:
-            if path.stat().st_mtime < before:
-                path.unlink()
-        except FileNotFoundError:
-            pass
+    """Delete drained files older than ``keep_hours``, and drafts whose process died before they had a name."""
+    hour_ago = time.time() - 3600
+    for pattern, before in ((f"*{DRAINED}", time.time() - keep_hours * 3600), ("*.new", hour_ago)):
+        for path in folder.glob(pattern):
+            try:
+                if path.stat().st_mtime < before:
+                    path.unlink()
+            except FileNotFoundError:
+                pass

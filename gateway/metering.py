@@ -13,6 +13,8 @@ from usage.records import Closed, Progress
 PROGRESS_SECONDS = 1.0
 # Of a text that nobody counted yet; the mark it goes into is an estimate by name.
 BYTES_PER_TOKEN = 4
+# A prompt of some 400 kB is counted in four milliseconds, in which the process does nothing else.
+MOST_COUNTED_TOKENS = 100_000
 
 
 class Meter:
@@ -22,10 +24,11 @@ class Meter:
     Dialects tell it through ``saw_text``, ``saw_usage``, ``response_model`` and ``stop_reason``.
     """
 
-    def __init__(self, call, rates, prompt_text):
+    def __init__(self, call, rates, prompt_text, input_estimate=0):
         self.call = call
         self.rates = rates
         self.prompt_text = prompt_text
+        self.input_estimate = input_estimate
         self.reported: TokenUsage | None = None
         self.text: list[str] = []
         self.written = 0
@@ -79,11 +82,12 @@ class Meter:
         known = self.reported or TokenUsage()
         return Progress(
             elapsed_ms=_milliseconds(now - self.call.received),
-            input_tokens=known.total_input
-            if known.input_tokens is not None
-            else len(self.prompt_text()) // BYTES_PER_TOKEN,
+            input_tokens=self.input_estimate if known.input_tokens is None else known.input_tokens,
             output_tokens=known.output_tokens or self.written // BYTES_PER_TOKEN + 1,
             time_to_first_token_ms=self._first_token_ms(),
+            cache_read_tokens=known.cache_read_tokens,
+            cache_write_tokens=known.cache_write_tokens,
+            cache_write_1h_tokens=known.cache_write_1h_tokens,
         )
 
     def count_output(self):
@@ -112,11 +116,15 @@ class Meter:
             return msgspec.structs.replace(
                 reported, output_tokens=max(reported.output_tokens, self.count_output())
             ), UsageSource.COUNTED
-        counted = self.count_output()
-        known_input = reported.input_tokens if reported.input_tokens is not None else count_tokens(self.prompt_text())
+        known_input = reported.input_tokens
         # Without a word of the answer the count of the prompt is all there is, and the provider may see it otherwise.
         source = UsageSource.COUNTED if self.text or self.outcome == Outcome.COMPLETED else UsageSource.ESTIMATED
-        return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=counted), source
+        if known_input is None and self.input_estimate > MOST_COUNTED_TOKENS:
+            # Counting it would hold up everybody's answers.
+            known_input, source = self.input_estimate, UsageSource.ESTIMATED
+        elif known_input is None:
+            known_input = count_tokens(self.prompt_text())
+        return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=self.count_output()), source
 
     def closed(self) -> Closed:
         """The second half of the request's record."""

@@ -34,9 +34,10 @@ async def complete(call, runtime):
     except InvalidRequest as error:
         raise errors.invalid(error) from None
     rates = target.rates_at(call.received_at)
-    meter = exchange.meter = Meter(call, rates, exchange.prompt_text)
+    opened = call.opened(target, rates and rates.price_id)
+    meter = exchange.meter = Meter(call, rates, exchange.prompt_text, opened.input_estimate)
     try:
-        entry = runtime.journal.open(call.ulid, call.opened(target, rates and rates.price_id))
+        entry = runtime.journal.open(call.ulid, opened)
     except JournalFull as error:
         log.error("journal full", error=str(error))
         raise errors.storage_full() from None
@@ -54,11 +55,7 @@ async def complete(call, runtime):
         meter.failed(failure)
         log.warning("provider failed", request_id=call.id, provider=target.provider_name, detail=failure.detail)
         raise failure from None
-    except asyncio.CancelledError:
-        meter.cancelled()
-        raise
-    except GeneratorExit:
-        call.client_gone = True
+    except (asyncio.CancelledError, GeneratorExit):
         meter.cancelled()
         raise
     finally:
@@ -160,7 +157,7 @@ class Exchange:
             if passed:
                 yield passed
             if failure:
-                raise failure
+                raise self.adapter.scrubbed(failure, self.target)
             if splitter.is_overfull:
                 raise Broken("The provider sent an event without end.")
             if progress := self.meter.progress_due():
@@ -171,7 +168,7 @@ class Exchange:
             if failure or not self.dialect.is_complete(reader):
                 if passed:
                     yield passed
-                raise failure or Broken("The provider's answer was cut off.")
+                raise self.adapter.scrubbed(failure, self.target) or Broken("The provider's answer was cut off.")
         self.is_complete = True
         yield passed + translation.finish() if translation else passed
         await self.adapter.finish(response)

@@ -87,6 +87,9 @@ class SnapshotKeeper:
 
         Callers at the same time share one question, and there are at most twenty a second.
         """
+        if self._refreshing is not None:
+            # It may have been asked before the change that this caller looks for.
+            await asyncio.wait([self._refreshing], timeout=REFRESH_TIMEOUT)
         if self.age < LEAST_INTERVAL:
             await asyncio.sleep(LEAST_INTERVAL)
         if self._refreshing is None:

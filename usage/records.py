@@ -66,12 +66,15 @@ class Closed(msgspec.Struct, array_like=True):
 
 
 class Progress(msgspec.Struct, array_like=True):
-    """How far a stream has come."""
+    """How far a stream has come: counters as in ``Closed``."""
 
     elapsed_ms: int
     input_tokens: int | None
     output_tokens: int | None
     time_to_first_token_ms: int | None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
 
 
 class Record(msgspec.Struct):
@@ -90,6 +93,9 @@ def interrupted(opened: Opened, progress: Progress | None) -> Record:
         duration_ms=progress.elapsed_ms,
         usage_source=UsageSource.ESTIMATED,
         input_tokens=progress.input_tokens,
+        cache_read_tokens=progress.cache_read_tokens,
+        cache_write_tokens=progress.cache_write_tokens,
+        cache_write_1h_tokens=progress.cache_write_1h_tokens,
         output_tokens=progress.output_tokens,
         time_to_first_token_ms=progress.time_to_first_token_ms,
         attempts=1,

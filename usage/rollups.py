@@ -1,12 +1,14 @@
 """The sums that dashboards read: kept with the rows, and the same when they are built again from them."""
 
 import datetime
+from contextlib import contextmanager
 from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
 
 from console.models import Organization
 from usage.models import Outcome, RequestLog, UsageRollup
+from usage.ulid import least_id_at
 
 KEYS = ["api_key_id", "user_id", "provider_model_id", "provider_id"]
 DIMENSIONS = ["width", "start", "organization_id", "workspace_id", *KEYS, "source", "outcome", "usage_source"]
@@ -16,6 +18,7 @@ COUNTERS = [
 ]  # fmt: skip
 SUMS = ["requests", "unpriced_requests", *COUNTERS, "first_tokens"]
 BATCH = 5_000
+HOUR, DAY = UsageRollup.Width.HOUR.value, UsageRollup.Width.DAY.value
 
 
 def add(rows):
@@ -33,30 +36,53 @@ def rebuild_rollups():
     with transaction.atomic():
         _hold_writers()
         UsageRollup.objects.all().delete()
-        for sums in _sums_of_all_rows():
+        for sums in _sums_of_rows():
             _upsert(sums)
 
 
-def disagreements():
+def disagreements(since=None):
     """
     Where the rollups differ from the rows: a list of ``(dimensions, sums of rows, sums of rollups)``, empty when right.
 
-    Both sides are read in one transaction; it costs a pass over every row.
+    With ``since``, a UTC hour, the hours from then on; otherwise all hours and days, at the cost of a pass over every
+    row. Both sides are read from one state of the database, and nobody waits for it.
     """
-    with transaction.atomic():
-        _hold_writers()
+    with _one_state():
         expected = {}
-        for sums in _sums_of_all_rows():
+        for sums in _sums_of_rows(since):
             _merge(expected, sums)
+        rollups = UsageRollup.objects.all()
+        if since is not None:
+            expected = {key: sums for key, sums in expected.items() if key[0] == HOUR}
+            rollups = rollups.filter(width=HOUR, start__gte=since)
         stored = {
             tuple(row[: len(DIMENSIONS)]): list(row[len(DIMENSIONS) :])
-            for row in UsageRollup.objects.values_list(*DIMENSIONS, *SUMS).iterator()
+            for row in rollups.values_list(*DIMENSIONS, *SUMS).iterator()
         }
     return [
         (dict(zip(DIMENSIONS, key, strict=True)), expected.get(key), stored.get(key))
         for key in sorted(expected.keys() | stored.keys(), key=str)
         if expected.get(key) != stored.get(key)
     ]
+
+
+@contextmanager
+def _one_state():
+    """Read from one state of the database, without a lock that a writer would wait for."""
+    if connection.in_atomic_block:
+        yield
+    elif connection.vendor == "postgresql":
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield
+    else:
+        # Not ``atomic``: with that every transaction on SQLite takes the writers' lock at once.
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN DEFERRED")
+            try:
+                yield
+            finally:
+                cursor.execute("COMMIT")
 
 
 def _hold_writers():
@@ -71,10 +97,14 @@ def _hold_writers():
             cursor.execute(f"LOCK TABLE {UsageRollup._meta.db_table} IN EXCLUSIVE MODE")
 
 
-def _sums_of_all_rows():
+def _sums_of_rows(since=None):
     columns = ["organization_id", "workspace_id", *KEYS, "source", "outcome", "usage_source", "started_at", *COUNTERS]
+    logs = RequestLog.objects.all()
+    if since is not None:
+        # By the primary key first: an id is made when the request comes in, which is a moment before it starts.
+        logs = logs.filter(pk__gte=least_id_at(since - datetime.timedelta(minutes=10)), started_at__gte=since)
     batch = []
-    for row in RequestLog.objects.values(*columns).iterator(chunk_size=BATCH):
+    for row in logs.values(*columns).iterator(chunk_size=BATCH):
         batch.append(row)
         if len(batch) == BATCH:
             yield _sums(batch)
@@ -112,8 +142,8 @@ def _sums(rows):
     sums = {}
     for (quarter, organization, *rest), amounts in quarters.items():
         hour, day = quarter.replace(minute=0), day_start(quarter, zones[organization])
-        _merge(sums, {(UsageRollup.Width.HOUR.value, hour, organization, *rest): amounts})
-        _merge(sums, {(UsageRollup.Width.DAY.value, day, organization, *rest): amounts})
+        _merge(sums, {(HOUR, hour, organization, *rest): amounts})
+        _merge(sums, {(DAY, day, organization, *rest): amounts})
     return sums
 
 

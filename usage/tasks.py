@@ -1,7 +1,10 @@
 """Periodic work on what was used."""
 
+import datetime
+
 import structlog
 from celery import shared_task
+from django.utils import timezone
 
 from usage import rollups
 
@@ -10,8 +13,9 @@ log = structlog.get_logger(__name__)
 
 @shared_task
 def check_books():
-    """Warn where the sums that dashboards read differ from the request rows."""
-    if differences := rollups.disagreements():
+    """Warn where the sums of the last two days, which dashboards read, differ from the request rows."""
+    since = timezone.now().replace(minute=0, second=0, microsecond=0) - datetime.timedelta(days=2)
+    if differences := rollups.disagreements(since):
         dimensions, rows, sums = differences[0]
         log.warning(
             "rollups differ from the request rows; manage.py rebuild_rollups makes them good",

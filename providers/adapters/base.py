@@ -111,6 +111,12 @@ class Adapter:
             # The connection is closed then instead of used again.
             pass
 
+    def scrubbed(self, failure, target):
+        """What a provider said of its failure in mid-stream, fit to be passed on."""
+        if failure is not None:
+            failure.message = _scrubbed(failure.message, target)[:1000]
+        return failure
+
     async def _rejection(self, response, target):
         """The error to raise for an answer whose status is not 200."""
         try:

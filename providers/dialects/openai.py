@@ -1,6 +1,5 @@
 """The OpenAI dialect: chat completions, plain and streamed."""
 
-import time
 from typing import Any
 
 import msgspec
@@ -268,22 +267,3 @@ def model_item(target):
 def model_list(targets):
     """Every model, as ``GET /v1/models`` answers."""
     return {"object": "list", "data": [model_item(target) for target in targets]}
-
-
-# Building --------------------------------------------------------------------------------------------------------
-
-
-def chunk(request_id, model, delta, finish_reason=None):
-    """The bytes of one stream event."""
-    return encode(
-        None,
-        msgspec.json.encode(
-            {
-                "id": f"chatcmpl-{request_id.removeprefix('req_')}",
-                "object": "chat.completion.chunk",
-                "created": int(time.time()),
-                "model": model,
-                "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}],
-            }
-        ),
-    )

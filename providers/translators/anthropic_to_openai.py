@@ -26,7 +26,7 @@ def request(fields, target):
         messages.append({"role": "system", "content": _text(asked["system"], "system")})
     for index, message in enumerate(asked["messages"]):
         where = f"messages.{index}"
-        if not isinstance(message, dict) or message.get("role") not in {"user", "assistant", "system"}:
+        if not isinstance(message, dict) or message.get("role") not in ("user", "assistant", "system"):
             raise InvalidRequest(f"{where}.role: must be user or assistant", where)
         text = _text(message.get("content"), f"{where}.content")
         if messages and messages[-1]["role"] == message["role"]:
@@ -149,6 +149,6 @@ def _text(content, where):
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "text" and isinstance(block.get("text"), str):
             parts.append(block["text"])
-        elif kind not in {"thinking", "redacted_thinking"}:
+        elif kind not in ("thinking", "redacted_thinking"):
             raise InvalidRequest(f"{where}.{index}: this model takes text blocks only, not {kind!r}", where)
     return "\n\n".join(parts)

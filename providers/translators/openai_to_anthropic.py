@@ -41,10 +41,10 @@ def request(fields, target):
     for index, message in enumerate(asked["messages"]):
         where = f"messages[{index}]"
         role = message.get("role") if isinstance(message, dict) else None
-        if role not in {"system", "developer", "user", "assistant"}:
+        if role not in ("system", "developer", "user", "assistant"):
             raise InvalidRequest(f"{where}.role: must be system, developer, user or assistant", where)
         text = _text(message.get("content"), where)
-        if role in {"system", "developer"}:
+        if role in ("system", "developer"):
             system.append(text)
         else:
             messages.append({"role": role, "content": text})

@@ -2,8 +2,8 @@
 
 import time
 
-from gateway.ulid import new_ulid, request_id
 from usage.records import Closed, Opened
+from usage.ulid import new_ulid, request_id
 
 
 def opened(workspace=None, *, ulid=None, **fields):

@@ -9,9 +9,9 @@ import pytest
 
 from gateway import journal as journals
 from gateway.journal import HEAD, Journal, JournalFull, SegmentReader, prune, retire, take_over
-from gateway.ulid import new_ulid, request_id
 from tests.gateway.records import closed, opened
 from usage.records import Progress
+from usage.ulid import new_ulid, request_id
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ CALLER = Caller(1, "org_1", 1, "wrkspc_1", 1, 1, "api")
 @pytest.fixture
 def meter():
     call = Call(dialect=openai, endpoint="chat_completions", caller=CALLER, fields={}, stream=True)
-    meter = Meter(call, RATES, lambda: PROMPT)
+    meter = Meter(call, RATES, lambda: PROMPT, len(PROMPT) // 4)
     meter.dispatch()
     return meter
 
@@ -133,3 +133,18 @@ def test_reasoning_is_counted_and_is_not_the_answer():
     delta = openai.Delta(content="Paris.", reasoning_content="The capital of France …")
     assert openai.content_of(delta) == "Paris."
     assert openai.text_of(delta) == "Paris.The capital of France …"
+
+
+def test_a_prompt_too_large_to_count_here_is_estimated(meter):
+    meter.input_estimate, meter.prompt_text = 7_000_000, None
+    meter.saw_text("Paris.")
+    meter.call.client_gone = True
+    meter.cancelled()
+    assert counted(meter.closed()) == ("estimated", 7_000_000, count_tokens("Paris."))
+
+
+def test_a_mark_of_progress_keeps_the_cache_apart(meter):
+    meter.saw_usage(TokenUsage(10, 100_000, 5))
+    meter.marked = time.perf_counter() - 1.1
+    mark = meter.progress_due()
+    assert (mark.input_tokens, mark.cache_read_tokens, mark.cache_write_tokens) == (10, 100_000, 5)

@@ -127,6 +127,9 @@ def test_a_limit_that_nobody_set_is_the_models_own(known, limit):
         (anthropic_to_openai, {"messages": [{"role": "user"}]}),
         (anthropic_to_openai, {"messages": [{"role": "tool", "content": "x"}]}),
         (anthropic_to_openai, {"messages": [None]}),
+        (anthropic_to_openai, {"messages": [{"role": ["user"], "content": "x"}]}),
+        (anthropic_to_openai, {"messages": [{"role": "user", "content": [{"type": ["text"]}]}]}),
+        (openai_to_anthropic, {"messages": [{"role": {}, "content": "x"}]}),
         (anthropic_to_openai, {"system": 5}),
     ],
 )

@@ -108,6 +108,20 @@ def test_rollups_built_again_from_the_rows_are_the_same(workspace, zone):
     assert len(disagreements()) == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_last_hours_can_be_compared_alone(workspace):
+    now = datetime.datetime(2026, 11, 20, 12, tzinfo=datetime.UTC)
+    for hours in (0, 1, 30, 400):
+        write_batch([record(workspace, now - datetime.timedelta(hours=hours))])
+    assert disagreements(now - datetime.timedelta(hours=48)) == disagreements() == []
+    UsageRollup.objects.filter(width="hour", start=now - datetime.timedelta(hours=400)).update(requests=7)
+    assert disagreements(now - datetime.timedelta(hours=48)) == []
+    UsageRollup.objects.filter(width="hour", start=now - datetime.timedelta(hours=30)).update(requests=7)
+    ((dimensions, rows, rollups),) = disagreements(now - datetime.timedelta(hours=48))
+    assert dimensions["start"] == now - datetime.timedelta(hours=30)
+    assert (rows[0], rollups[0]) == (1, 7)
+
+
 def test_a_day_begins_at_midnight_where_the_organization_is(workspace):
     workspace.organization.time_zone = "Asia/Kolkata"
     workspace.organization.save()

@@ -29,3 +29,8 @@ def request_id(ulid: bytes) -> str:
     """``req_`` and the 26 letters of a ULID."""
     number = int.from_bytes(ulid, "big")
     return PREFIX + "".join([_PAIRS[(number >> shift) & 0x3FF] for shift in range(120, -1, -10)])
+
+
+def least_id_at(moment) -> str:
+    """The id before which no request of ``moment``, an aware datetime, or later stands."""
+    return request_id((int(moment.timestamp() * 1000) << 80).to_bytes(16, "big"))
