@@ -123,10 +123,16 @@ class Server:
         self.process.wait(10)
 
     def kill9_web(self, pids=None):
-        """End these processes that serve HTTP at once, by default all of them; the supervisor starts them again."""
-        for pid in pids or self.web_pids():
+        """
+        End these processes that serve HTTP at once, by default all of them; returns them.
+
+        The supervisor starts others in their place.
+        """
+        pids = pids or self.web_pids()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        return pids
 
     def restart(self):
         self.stop()

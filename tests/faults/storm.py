@@ -116,8 +116,7 @@ class Storm:
             else:
                 serving = self.server.web_pids()
                 doomed = self.chance.sample(serving, self.chance.randint(1, len(serving)))
-                self.server.kill9_web(doomed)
-                await self.until_up_without(doomed)
+                await self.until_up_without(self.server.kill9_web(doomed))
 
     async def until_up_without(self, killed):
         """Wait until others than the killed processes answer."""
