@@ -1,8 +1,10 @@
 """Unguessable public ids: a prefix that says what it is, and 22 characters of 128 random bits."""
 
+import re
 import secrets
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+UID = "[A-Za-z]+_[0-9A-Za-z]{22}"
 
 
 def base62(number, width):
@@ -17,6 +19,11 @@ def base62(number, width):
 def new_id(prefix):
     """Such as ``apikey_3fQ…``."""
     return f"{prefix}_{base62(secrets.randbits(128), 22)}"
+
+
+def is_uid(text):
+    """Whether ``text``, which somebody sent, has the form of a public id."""
+    return re.fullmatch(UID, text) is not None
 
 
 def new_user_id():

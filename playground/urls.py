@@ -8,8 +8,8 @@ conversation_patterns = [
     path("", views.conversation, name="conversation"),
     path("delete/", views.conversation_delete, name="conversation_delete"),
     path("bring-back/", views.bring_back, name="bring_back"),
-    path("messages/<str:message_uid>/", views.message_detail, name="message_detail"),
-    path("messages/<str:message_uid>/edit/", views.message_edit, name="message_edit"),
+    path("messages/<uid:message_uid>/", views.message_detail, name="message_detail"),
+    path("messages/<uid:message_uid>/edit/", views.message_edit, name="message_edit"),
 ]
 urlpatterns = [
     path(
@@ -22,7 +22,7 @@ urlpatterns = [
                 path("code/", views.code, name="code"),
                 path("snippets/", views.snippet_list, name="snippets"),
                 path("conversations/", views.conversation_list, name="conversation_list"),
-                path("<str:conversation_uid>/", include(conversation_patterns)),
+                path("<uid:conversation_uid>/", include(conversation_patterns)),
             ]
         ),
     ),

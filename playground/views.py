@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -18,6 +18,7 @@ from django_htmx.http import reswap, retarget
 
 from console.access import get_workspace
 from console.addresses import base_url
+from console.ids import is_uid
 from playground import prices, services, snippets
 from playground.forms import MessageForm, SettingsForm
 from playground.models import Conversation, Message
@@ -246,8 +247,10 @@ def _begin(request, workspace_slug):
     if not form.is_valid() or (words and not words.is_valid()):
         return _refused(request, workspace, current, form, words)
     edits = None
-    if current and request.POST.get("edits"):
-        edits = get_object_or_404(current.messages.live(), uid=request.POST["edits"], role=Message.Role.USER)
+    if current and (uid := request.POST.get("edits")):
+        if not is_uid(uid):
+            raise Http404
+        edits = get_object_or_404(current.messages.live(), uid=uid, role=Message.Role.USER)
     try:
         return services.begin_turn(
             conversation=current or Conversation(workspace=workspace, user=request.user),
@@ -440,6 +443,8 @@ def _conversation(request, workspace, uid):
 
 def _posted_conversation(request, workspace):
     uid = request.POST.get("conversation")
+    if uid and not is_uid(uid):
+        raise Http404
     return _conversation(request, workspace, uid) if uid else None
 
 

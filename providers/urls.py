@@ -21,10 +21,10 @@ provider_patterns = [
     path("enable/", providers.provider_enable, name="provider_enable"),
     path("delete/", providers.provider_delete, name="provider_delete"),
     path("models/take-over/", models.model_create, name="model_create"),
-    path("models/<str:model_uid>/", include(model_patterns)),
+    path("models/<uid:model_uid>/", include(model_patterns)),
 ]
 urlpatterns = [
     path("o/<slug:organization_slug>/providers/", providers.provider_list, name="provider_list"),
     path("o/<slug:organization_slug>/providers/add/", providers.provider_create, name="provider_create"),
-    path("o/<slug:organization_slug>/providers/<str:provider_uid>/", include(provider_patterns)),
+    path("o/<slug:organization_slug>/providers/<uid:provider_uid>/", include(provider_patterns)),
 ]

@@ -8,5 +8,5 @@ urlpatterns = [
     path("w/<slug:workspace_slug>/usage/today/", fragments.today, name="today"),
     path("w/<slug:workspace_slug>/usage/keys/", fragments.key_spends, name="key_spends"),
     path("w/<slug:workspace_slug>/requests/", requests.request_list, name="request_list"),
-    path("w/<slug:workspace_slug>/requests/<slug:request_id>/", requests.request_detail, name="request_detail"),
+    path("w/<slug:workspace_slug>/requests/<request_id:request_id>/", requests.request_detail, name="request_detail"),
 ]

@@ -3,7 +3,7 @@ from django.test import Client
 from django.urls import reverse
 
 from playground import services
-from playground.models import Conversation, Message
+from playground.models import Conversation, Message, new_message_id
 from providers.services import remove_model
 from tests import factories
 from tests.conftest import signed_in
@@ -28,7 +28,7 @@ def make_conversation(user, workspace, model, *texts, **fields):
         "duration_ms": 1840, "model_name": model.public_name,
     }  # fmt: skip
     for position, text in enumerate(texts):
-        answer = figures | {"request_id": f"req_{conversation.pk}_{position}"} if position % 2 else {}
+        answer = figures | {"request_id": f"req_{conversation.pk:013}{position:013}"} if position % 2 else {}
         role = (Message.Role.USER, Message.Role.ASSISTANT)[position % 2]
         Message.objects.create(conversation=conversation, position=position, role=role, content=text, **answer)
     return conversation
@@ -107,7 +107,7 @@ def test_what_changes_something_is_posted_with_a_token(alice, conversation):
 
 
 def test_an_unknown_message_of_an_own_conversation_is_not_there_yet(alice_client, conversation):
-    address = url("message_detail", conversation.workspace, conversation.uid, "msg_unknown")
+    address = url("message_detail", conversation.workspace, conversation.uid, new_message_id())
     assert alice_client.get(address).status_code == 204
 
 

@@ -6,6 +6,7 @@ from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_safe
 
 from console.access import get_workspace
+from console.ids import is_uid
 from usage import queries
 from usage.periods import Period, Span
 from usage.views.pages import render_local, unchanged
@@ -41,7 +42,8 @@ def key_spends(request, workspace_slug):
     """This month's cost of each ``key`` asked for by its uid, as cells that find their places on the page of keys."""
     workspace = get_workspace(request, workspace_slug)
     period = Period.of(Span.MONTH, workspace.organization.time_zone)
-    keys = workspace.api_keys.filter(uid__in=request.GET.getlist("key")[:MOST_KEYS])
+    uids = filter(is_uid, request.GET.getlist("key")[:MOST_KEYS])
+    keys = workspace.api_keys.filter(uid__in=list(uids))
     sums = queries.key_spends(workspace, period)
     spends = [(key, sums.get(key.pk, queries.Sums())) for key in keys]
     return render_local(request, workspace, "usage/key_spends.html", {"spends": spends, "period": period})
