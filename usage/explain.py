@@ -150,9 +150,5 @@ def tokens_a_second(log):
 
 def endpoint(log):
     """The method and path that the client called."""
-    paths = {
-        "chat_completions": "/v1/chat/completions",
-        "messages": "/v1/messages",
-        "count_tokens": "/v1/messages/count_tokens",
-    }
+    paths = {"chat_completions": "/v1/chat/completions", "messages": "/v1/messages"}
     return f"POST {paths[log.endpoint]}" if log.endpoint in paths else log.endpoint
