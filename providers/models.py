@@ -71,7 +71,12 @@ class Provider(models.Model):
     @property
     def shown_name(self):
         """Its name as pages write it: the one that this server gave its own model in the reader's language."""
-        return str(_(self.name)) if self.kind == self.Kind.LOCAL else self.name
+        return str(_(self.name)) if self.is_local else self.name
+
+    @property
+    def is_local(self):
+        """Whether the server itself manages it."""
+        return self.kind == self.Kind.LOCAL
 
     @property
     def dialect(self):

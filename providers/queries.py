@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from providers import credentials
 from providers.credentials import CredentialUnreadable
-from providers.models import Price, Provider
+from providers.models import Price
 
 
 class CredentialState(models.TextChoices):
@@ -68,8 +68,3 @@ def price_history(model):
         seen_current = seen_current or state == "current"
         rows.append((price, state))
     return rows
-
-
-def is_local(provider):
-    """Whether the server itself manages this provider."""
-    return provider.kind == Provider.Kind.LOCAL

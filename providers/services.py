@@ -177,7 +177,7 @@ def _hold(provider):
 
 
 def _refuse_managed(provider):
-    if provider.kind == Provider.Kind.LOCAL:
+    if provider.is_local:
         raise ValidationError(_("The server itself manages the model on this machine."), code="managed")
 
 

@@ -6,7 +6,6 @@ from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 
 from console.access import get_organization
-from providers.queries import is_local
 
 CHANGED = "provider-changed"
 
@@ -15,7 +14,7 @@ def get_provider(request, organization_slug, provider_uid, *, to_change=False):
     """A provider of an organization that the reader manages; ``to_change``: not one that the server itself manages."""
     organization = get_organization(request, organization_slug)
     provider = get_object_or_404(organization.providers.current().select_related("created_by"), uid=provider_uid)
-    if to_change and is_local(provider):
+    if to_change and provider.is_local:
         raise Http404
     provider.organization = organization
     return provider

@@ -58,7 +58,6 @@ def detail_context(provider, **more):
     return {
         "section": "providers",
         "provider": provider,
-        "is_local": queries.is_local(provider),
         "credential_state": queries.credential_state(provider),
         "listed": queries.models_with_prices(provider),
     } | more
