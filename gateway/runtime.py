@@ -1,5 +1,6 @@
 """What one process holds while it serves; opened and closed with its lifespan."""
 
+import asyncio
 import gc
 import sys
 
@@ -9,6 +10,7 @@ from gateway.drainer import Drainer
 from gateway.journal import Journal
 from gateway.snapshot import SnapshotKeeper
 from providers.client import Upstream
+from providers.origins import resolve_own_endpoints
 
 _current = None
 
@@ -24,7 +26,7 @@ class Runtime:
 
     async def start(self):
         global _current
-        await self.keeper.start()
+        await asyncio.gather(self.keeper.start(), asyncio.to_thread(resolve_own_endpoints))
         self.drainer.start()
         # What is loaded by now stays: the collector need not look at it again, and need not look at all so often.
         gc.collect()

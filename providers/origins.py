@@ -8,6 +8,8 @@ differently. Names are judged by the addresses they have at the moment of connec
 import ipaddress
 import re
 import socket
+import threading
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -278,10 +280,10 @@ def is_own_endpoint(address, port: int) -> bool:
     for host, own_port in own_endpoints():
         if own_port != port:
             continue
-        # Only here, where the ports agree, is it worth asking the machine and the resolver.
+        # Only here, where the ports agree, is it worth asking the machine.
         if host in {"", "localhost"} and is_this_machine(address):
             return True
-        if host and str(address) in _addresses_of(host):
+        if host and str(address) in _own_names.addresses_of(host):
             return True
     return False
 
@@ -313,8 +315,51 @@ def is_this_machine(address) -> bool:
     return True
 
 
-def _addresses_of(host):
-    try:
-        return {answer[4][0] for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except OSError:
-        return set()
+class OwnNames:
+    """
+    The addresses of the names in this server's own settings.
+
+    Only the first question for a name waits; later ones are answered at once, and asked again beside it when old.
+    """
+
+    FRESH_SECONDS = 60
+    RETRY_SECONDS = 5
+
+    def __init__(self):
+        self._known = {}
+        self._lock = threading.Lock()
+
+    def addresses_of(self, host: str) -> frozenset[str]:
+        """What ``host`` is known to resolve to; nothing where it has never resolved."""
+        with self._lock:
+            addresses, due_at = self._known.get(host, (None, 0))
+            is_due = addresses is not None and time.monotonic() >= due_at
+            if is_due:
+                # Whoever comes meanwhile starts no second thread.
+                self._known[host] = addresses, float("inf")
+        if addresses is None:
+            return self.ask(host)
+        if is_due:
+            threading.Thread(target=self.ask, args=[host], name="own-names", daemon=True).start()
+        return addresses
+
+    def ask(self, host: str) -> frozenset[str]:
+        """Resolve ``host`` and wait for it; what was known of it stands where nothing answers."""
+        try:
+            found = frozenset(answer[4][0] for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+            seconds = self.FRESH_SECONDS
+        except OSError:
+            found, seconds = self._known.get(host, (frozenset(), 0))[0], self.RETRY_SECONDS
+        with self._lock:
+            self._known[host] = found, time.monotonic() + seconds
+        return found
+
+
+_own_names = OwnNames()
+
+
+def resolve_own_endpoints() -> None:
+    """Look the names of database and broker up, so that no event loop ever waits for them."""
+    for host, _port in own_endpoints():
+        if host:
+            _own_names.ask(host)

@@ -1,10 +1,13 @@
 import ipaddress
 import itertools
+import socket
+import threading
 
 import pytest
 
 from providers.origins import (
     InvalidBaseUrl,
+    OwnNames,
     address_verdict,
     connection_verdict,
     is_private_allowed,
@@ -215,3 +218,36 @@ def test_the_database_and_the_broker_are_refused(settings):
     ):
         assert connection_verdict(parse_base_url(url).origin, address, private_allowed=True), url
     assert connection_verdict(parse_base_url("http://10.9.8.8:5672").origin, "10.9.8.8", private_allowed=True) is None
+
+
+def test_the_name_of_an_own_endpoint_is_looked_up_once_and_later_beside_those_who_ask(monkeypatch):
+    names, asked_by, asked_again = OwnNames(), [], threading.Event()
+
+    def answer(host, *arguments, **options):
+        asked_by.append(threading.current_thread())
+        if len(asked_by) > 1:
+            asked_again.set()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"10.0.0.{len(asked_by)}", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    assert [names.addresses_of("database") for _ in range(3)] == [{"10.0.0.1"}] * 3
+    assert len(asked_by) == 1
+    monkeypatch.setattr(OwnNames, "FRESH_SECONDS", 0)
+    names.ask("database")
+    asked_again.clear()
+    assert names.addresses_of("database") == {"10.0.0.2"}
+    assert asked_again.wait(5)
+    assert asked_by[2] is not threading.current_thread()
+
+
+def test_the_name_of_an_own_endpoint_stays_known_while_nobody_answers(monkeypatch):
+    names = OwnNames()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ("10.0.0.1", 0))])
+    names.ask("database")
+
+    def silence(*arguments, **options):
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", silence)
+    assert names.ask("database") == names.addresses_of("database") == {"10.0.0.1"}
+    assert names.addresses_of("elsewhere") == frozenset()
