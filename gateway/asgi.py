@@ -1,5 +1,7 @@
 """The gateway as a plain ASGI application: no Django request, middleware, session or ORM between bytes in and out."""
 
+import hmac
+
 import msgspec
 import structlog
 from django.conf import settings
@@ -88,7 +90,8 @@ async def readyz(http, runtime):
 async def prometheus(http, runtime):
     """What Prometheus scrapes; with ``COMPTOIR_METRICS_TOKEN`` set, for its bearer alone."""
     token = settings.METRICS_TOKEN
-    if token is None or (token and http.header(b"authorization") != b"Bearer " + token.encode()):
+    given = http.header(b"authorization") or b""
+    if token is None or (token and not hmac.compare_digest(given, b"Bearer " + token.encode())):
         await http.fail(errors.unknown_path(http.method, http.path))
         return
     await http.send(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())
