@@ -75,7 +75,7 @@ def stored_secret(folder, name):
         pass
     except OSError as error:
         raise ImproperlyConfigured(f"The secret {path} cannot be read: {error.strerror}.") from None
-    draft = path.with_name(f".{name}.{os.getpid()}")
+    draft = path.with_name(f".{name}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
