@@ -41,10 +41,11 @@ PUBLIC_URL = env_str("COMPTOIR_PUBLIC_URL").rstrip("/")
 _public = urlsplit(PUBLIC_URL)
 if PUBLIC_URL and (_public.scheme not in {"http", "https"} or not _public.hostname or _public.path):
     raise ImproperlyConfigured(f"COMPTOIR_PUBLIC_URL must look like https://ai.example.org, not {PUBLIC_URL!r}.")
+LISTENS_ON_NETWORK = env_str("COMPTOIR_HOST") not in {"", "localhost", "127.0.0.1", "::1"}
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env_list("COMPTOIR_ALLOWED_HOSTS")]
 if PUBLIC_URL:
     ALLOWED_HOSTS.append(_public.hostname)
-elif env_str("COMPTOIR_HOST") not in {"", "localhost", "127.0.0.1", "::1"}:
+elif LISTENS_ON_NETWORK:
     # Bound to the network without a public address: the operator opened it on purpose and is told so at start.
     ALLOWED_HOSTS.append("*" if env_str("COMPTOIR_HOST") in {"0.0.0.0", "::"} else env_str("COMPTOIR_HOST"))  # noqa: S104
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL] if PUBLIC_URL else []
@@ -212,8 +213,8 @@ STORAGES = {
 
 # Gateway ---------------------------------------------------------------------------------------------------------
 
-# /metrics: open on a plain server, for this bearer where it is set, closed (None) on a public one without it.
-METRICS_TOKEN = env_secret("COMPTOIR_METRICS_TOKEN") or (None if PUBLIC_URL else "")
+# /metrics: for this bearer where it is set; without one open ("") to this machine alone, closed (None) elsewhere.
+METRICS_TOKEN = env_secret("COMPTOIR_METRICS_TOKEN") or (None if PUBLIC_URL or LISTENS_ON_NETWORK else "")
 JOURNAL_DIR = DATA_DIR / "journal"
 JOURNAL_KEEP_HOURS = env_int("COMPTOIR_JOURNAL_KEEP_HOURS", 24, least=0, most=24 * 90)
 
