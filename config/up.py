@@ -210,7 +210,10 @@ class Supervisor:
     def _announce(self):
         """Print the line that says it is ready and, once in an installation's life, the owner's password."""
         self.announced = True
-        lines = [f"Comptoir is ready at {self.address}"]
+        public = os.environ.get("COMPTOIR_PUBLIC_URL", "").strip().rstrip("/")
+        lines = [f"Comptoir is ready at {public or self.address}"]
+        if public:
+            lines += [f"  It listens on {self.options.host}, port {self.listener.getsockname()[1]}."]
         sign_in = self.data / "secrets" / "first_sign_in"
         try:
             owner = json.loads(sign_in.read_text())

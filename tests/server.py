@@ -17,7 +17,7 @@ import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER_EMAIL, OWNER_PASSWORD = "owner@example.org", "correct horse battery staple"
-READY = re.compile(r"Comptoir is ready at (http://\S+)")
+READY = re.compile(r"Comptoir is ready at (https?://\S+)")
 # What would make a server under test depend on the machine it runs on.
 OWN_VARIABLES = re.compile(r"^(COMPTOIR_|DATABASE_URL|REDIS_URL|CELERY_|SECRET_KEY|API_KEY_PEPPER|DJANGO_|PYTEST_)")
 

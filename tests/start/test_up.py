@@ -309,6 +309,15 @@ def test_listening_on_the_network_without_a_public_address_is_said(server):
     server.arguments += ["--host", "0.0.0.0"]
     server.start()
     assert server.log.splitlines()[0].startswith("Listening on 0.0.0.0, on the network: set COMPTOIR_PUBLIC_URL")
+    assert f"Comptoir is ready at {server.base_url}\n" in server.log
+    assert httpx.get(f"{server.base_url}/metrics").status_code == 404
+
+
+def test_the_public_address_is_announced_where_there_is_one(server):
+    server.environment["COMPTOIR_PUBLIC_URL"] = "https://ai.example.org/"
+    server.start()
+    said = f"Comptoir is ready at https://ai.example.org\n  It listens on 127.0.0.1, port {server.port}.\n"
+    assert said in server.log
 
 
 def test_logs_are_one_json_object_a_line(server):
