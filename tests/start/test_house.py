@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+from config.env import stored_secret
 from tests.server import OWN_VARIABLES, ROOT
 
 PRODUCTION = {
@@ -34,6 +35,21 @@ def test_the_production_profile_passes_the_deployment_checks(tmp_path):
     command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
     output = run(*command, COMPTOIR_DATA=str(tmp_path), **PRODUCTION)
     assert "no issues" in output
+
+
+def test_names_below_the_public_one_are_bound_to_https_only_where_that_is_asked_for(tmp_path):
+    code = "from django.conf import settings as s; print(s.SECURE_HSTS_INCLUDE_SUBDOMAINS, s.SECURE_HSTS_PRELOAD)"
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", code]
+    assert run(*command, COMPTOIR_DATA=str(tmp_path), **PRODUCTION).strip() == "False False"
+    asked = PRODUCTION | {"COMPTOIR_HSTS_SUBDOMAINS": "true"}
+    assert run(*command, COMPTOIR_DATA=str(tmp_path), **asked).strip() == "True True"
+
+
+def test_a_secret_is_made_although_a_killed_start_of_the_same_process_id_left_its_draft(tmp_path):
+    (tmp_path / f".secret_key.{os.getpid()}").touch()
+    secret = stored_secret(tmp_path, "secret_key")
+    assert len(secret) >= 32
+    assert stored_secret(tmp_path, "secret_key") == secret
 
 
 def test_secrets_may_come_from_files(tmp_path):
