@@ -13,7 +13,7 @@ from usage import records
 log = structlog.get_logger(__name__)
 
 INTERVAL = 0.5
-BATCH = 2_000
+BATCH = 1_000
 TAKE_OVER_INTERVAL = 5.0
 PRUNE_INTERVAL = 600.0
 LONGEST_WAIT = 5.0

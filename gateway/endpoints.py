@@ -160,4 +160,4 @@ def record_refusal(call, error, runtime):
         error_message=error.message,
     )
     runtime.journal.refuse(call.ulid, call.opened(), closed)
-    metrics.ended(call.endpoint, closed)
+    metrics.REQUESTS.ended(call.endpoint, closed)

@@ -225,7 +225,7 @@ class SegmentReader:
     ``damaged`` counts the bytes that belonged to no valid frame; ``unwritten`` is for whoever reads.
     """
 
-    CHUNK = 1024 * 1024
+    CHUNK = 512 * 1024
 
     def __init__(self, path: Path):
         self.path = path

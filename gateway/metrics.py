@@ -1,23 +1,12 @@
 """What ``/metrics`` tells a machine; one scrape speaks for one process."""
 
-import functools
+from bisect import bisect_left
+from collections import Counter as Counts
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-REQUESTS = Counter("comptoir_requests", "Model requests that ended, by endpoint and outcome.", ["endpoint", "outcome"])
 REFUSALS = Counter("comptoir_refusals", "Calls refused before they were a request of anybody's.", ["code"])
-IN_FLIGHT = Gauge("comptoir_requests_in_flight", "Model requests under way.")
-DURATION = Histogram(
-    "comptoir_request_seconds",
-    "From the first byte in to the last byte out.",
-    ["endpoint"],
-    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
-)
-OVERHEAD = Histogram(
-    "comptoir_overhead_seconds",
-    "Spent here before the provider was called.",
-    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1),
-)
 JOURNAL_BYTES = Gauge(
     "comptoir_journal_bytes", "Size of this process's journal files that are still written or drained."
 )
@@ -31,15 +20,63 @@ DRAIN_FAILURES = Counter("comptoir_drain_failures", "Batches that the database d
 SNAPSHOT_AGE = Gauge("comptoir_snapshot_age_seconds", "Since keys, models and prices were last known to be current.")
 
 
-def ended(endpoint, closed):
-    """Count one request that ended; ``closed`` is the second half of its record."""
-    requests, duration = _series(endpoint, closed.outcome)
-    requests.inc()
-    duration.observe(closed.duration_ms / 1000)
-    if closed.overhead_us is not None:
-        OVERHEAD.observe(closed.overhead_us / 1_000_000)
+class Distribution:
+    """A histogram that one thread fills: without the lock of the library's, at a third of its cost."""
+
+    def __init__(self, *bounds):
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value):
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self):
+        """Cumulative counts by upper bound, as Prometheus wants them."""
+        sofar, found = 0, []
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            sofar += count
+            found.append((bound, sofar))
+        return found
 
 
-@functools.cache
-def _series(endpoint, outcome):
-    return REQUESTS.labels(endpoint, outcome), DURATION.labels(endpoint)
+class Requests:
+    """The model requests of this process, counted on its event loop; a collector of prometheus_client."""
+
+    def __init__(self):
+        self.in_flight = 0
+        self.outcomes = Counts()
+        self.durations = {}
+        self.overhead = Distribution(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)
+
+    def ended(self, endpoint, closed):
+        """Count one request that ended; ``closed`` is the second half of its record."""
+        self.outcomes[endpoint, closed.outcome] += 1
+        duration = self.durations.get(endpoint)
+        if duration is None:
+            bounds = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+            duration = self.durations[endpoint] = Distribution(*bounds)
+        duration.observe(closed.duration_ms / 1000)
+        if closed.overhead_us is not None:
+            self.overhead.observe(closed.overhead_us / 1_000_000)
+
+    def collect(self):
+        requests = CounterMetricFamily(
+            "comptoir_requests", "Model requests that ended, by endpoint and outcome.", labels=["endpoint", "outcome"]
+        )
+        for labels, count in self.outcomes.items():
+            requests.add_metric(labels, count)
+        durations = HistogramMetricFamily(
+            "comptoir_request_seconds", "From the first byte in to the last byte out.", labels=["endpoint"]
+        )
+        for endpoint, duration in self.durations.items():
+            durations.add_metric([endpoint], duration.buckets(), duration.total)
+        overhead = HistogramMetricFamily("comptoir_overhead_seconds", "Spent here before the provider was called.")
+        overhead.add_metric([], self.overhead.buckets(), self.overhead.total)
+        in_flight = GaugeMetricFamily("comptoir_requests_in_flight", "Model requests under way.", value=self.in_flight)
+        return [requests, durations, overhead, in_flight]
+
+
+REQUESTS = Requests()
+REGISTRY.register(REQUESTS)

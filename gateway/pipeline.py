@@ -42,7 +42,7 @@ async def complete(call, runtime):
         log.error("journal full", error=str(error))
         raise errors.storage_full() from None
     call.recorded = True
-    metrics.IN_FLIGHT.inc()
+    metrics.REQUESTS.in_flight += 1
     try:
         async for chunk in exchange.run(runtime.upstream, entry):
             if exchange.is_complete:
@@ -70,8 +70,8 @@ def _record(call, meter, entry):
             meter.failed(errors.internal())
         call.closed = meter.closed()
         entry.close(call.closed)
-        metrics.IN_FLIGHT.dec()
-        metrics.ended(call.endpoint, call.closed)
+        metrics.REQUESTS.in_flight -= 1
+        metrics.REQUESTS.ended(call.endpoint, call.closed)
 
 
 class Exchange:
