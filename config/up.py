@@ -29,7 +29,7 @@ STOP_SECONDS = 30
 MODEL_SECONDS = 30
 BACKOFF = [0.2, 0.5, 1, 2, 5, 10, 30]
 # A child that ran for so long has recovered: its next failure is a first one again.
-RECOVERED_SECONDS = 60
+RECOVERED_SECONDS = 10
 # Exit statuses of a web process that has said in one line why it cannot start: see config.child and config.serve.
 SAID = {78, 70}
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
