@@ -271,11 +271,20 @@ def _save_answer(turn, reply):
             if conversation is None:
                 return
             last = conversation.messages.live().last()
-            if last is None or last.pk != turn.question.pk:
+            if last and last.is_answer and last.created_at < reply.created_at and _answers(last, turn.question):
+                # An earlier request for the same, whose reader had left, has only now come to its end.
+                _replace_from(conversation, reply.position)
+            elif last is None or last.pk != turn.question.pk:
                 reply.replaced_at = timezone.now()
             reply.save()
     finally:
         release_connections()
+
+
+def _answers(message, question):
+    """Whether ``message`` stands right below ``question``, and that one still in its place."""
+    below = message.conversation.messages.live().filter(position=message.position - 1)
+    return below.filter(pk=question.pk).exists()
 
 
 def release_connections():

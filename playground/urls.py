@@ -9,6 +9,7 @@ conversation_patterns = [
     path("delete/", views.conversation_delete, name="conversation_delete"),
     path("bring-back/", views.bring_back, name="bring_back"),
     path("messages/<uid:message_uid>/", views.message_detail, name="message_detail"),
+    path("messages/<uid:message_uid>/answer/", views.message_answer, name="message_answer"),
     path("messages/<uid:message_uid>/edit/", views.message_edit, name="message_edit"),
 ]
 urlpatterns = [

@@ -217,6 +217,20 @@ def message_detail(request, workspace_slug, conversation_uid, message_uid):
 
 
 @login_required
+@require_GET
+def message_answer(request, workspace_slug, conversation_uid, message_uid):
+    """The answer to a question that stands, as JSON of fragments; 204 while none is saved."""
+    workspace = get_workspace(request, workspace_slug)
+    current = _conversation(request, workspace, conversation_uid)
+    question = get_object_or_404(current.messages.live(), uid=message_uid, role=Message.Role.USER)
+    answer = current.messages.live().filter(position=question.position + 1).first()
+    if answer is None:
+        return HttpResponse(status=204)
+    services.fill_figures([answer])
+    return JsonResponse(_fragments(request, current, answer))
+
+
+@login_required
 @require_http_methods(["GET", "POST"])
 def message_edit(request, workspace_slug, conversation_uid, message_uid):
     """The form to edit a message; an answer is saved here, a question through ``send``."""
@@ -370,6 +384,7 @@ def _page(request, workspace, conversation=None, *, form=None, words=None, editi
         "organization": workspace.organization,
         "conversation": conversation,
         "messages_live": messages,
+        "unanswered": messages[-1] if messages and not messages[-1].is_answer and messages[-1] != editing else None,
         "words": words or MessageForm(),
         "run": run,
         "runs": _runs(earlier, run),

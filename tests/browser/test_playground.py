@@ -68,6 +68,16 @@ def test_control_enter_sends_and_the_address_is_the_conversations(page):
     expect(answers(page)).to_have_text("Hello there.")
 
 
+def test_a_reload_in_mid_answer_shows_what_had_been_written_without_another(page, upstream):
+    upstream.play("gpt-test", Script(chunks=300, delay=0.05))
+    ask(page, "Long")
+    expect(page.locator("[data-chunks]")).to_contain_text("tokens so far")
+    page.reload()
+    expect(page.get_by_text("Stopped.", exact=True)).to_be_visible()
+    expect(answers(page)).to_have_count(1)
+    expect(page.get_by_role("button", name="Ask again")).to_have_count(1)
+
+
 def test_escape_stops_and_the_figures_follow(page, upstream):
     upstream.play("gpt-test", Script(chunks=300, delay=0.05))
     ask(page, "Long")

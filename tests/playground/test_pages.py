@@ -52,6 +52,7 @@ def urls_of(conversation):
     yield "post", url("bring_back", workspace, conversation.uid), {}
     for each in conversation.messages.all():
         yield "get", url("message_detail", workspace, conversation.uid, each.uid), {}
+        yield "get", url("message_answer", workspace, conversation.uid, each.uid), {}
         yield "get", url("message_edit", workspace, conversation.uid, each.uid), {}
         yield "post", url("message_edit", workspace, conversation.uid, each.uid), {"message": "Mine now"}
     posted = {"conversation": conversation.uid, "model": conversation.model.uid, "message": "Hi", "edits": message.uid}
@@ -241,6 +242,27 @@ def test_htmx_gets_dialogs_alone(alice_client, conversation):
         response = alice_client.get(address, headers={"HX-Request": "true"})
         assert "<html" not in response.text
         assert "<modal-dialog" in response.text
+
+
+def test_an_unanswered_question_waits_for_what_is_saved_and_can_be_asked_again(alice, alice_client, workspace, model):
+    conversation = make_conversation(alice, workspace, model, "Are you there?")
+    question = conversation.messages.get()
+    place = url("message_answer", workspace, conversation.uid, question.uid)
+    text = alice_client.get(conversation.get_absolute_url()).text
+    assert f'data-unanswered="{place}"' in text
+    assert text.split("data-unanswered")[1].split("</li>")[0].count("Ask again") == 1
+    assert alice_client.get(place).status_code == 204
+    answer = Message.objects.create(
+        conversation=conversation,
+        position=1,
+        role=Message.Role.ASSISTANT,
+        content="Yes, and",
+        outcome="client_cancelled",
+    )
+    found = alice_client.get(place).json()
+    assert answer.uid in found["message"]
+    assert "Stopped." in found["message"]
+    assert "data-unanswered" not in alice_client.get(conversation.get_absolute_url()).text
 
 
 def test_a_deleted_conversation_is_gone_and_its_requests_are_not(alice_client, conversation, workspace):

@@ -144,6 +144,18 @@ def test_an_answer_that_comes_late_stays_out_of_sight(conversation, settings_of_
     assert talk(conversation) == ["Two", "In time."]
 
 
+def test_the_last_asked_answer_stands_where_an_earlier_one_of_the_same_question_came_late(
+    conversation, settings_of_turn
+):
+    turn = services.begin_turn(conversation=conversation, settings=settings_of_turn, text="One")
+    again = services.begin_turn(conversation=conversation, settings=settings_of_turn)
+    answered(turn, "Stopped by a rel")
+    answered(again, "The whole.")
+    assert talk(conversation) == ["One", "The whole."]
+    services.bring_back(conversation=Conversation.objects.get(pk=conversation.pk))
+    assert talk(conversation) == ["One", "Stopped by a rel"]
+
+
 def test_an_answer_to_a_deleted_conversation_is_let_go(conversation, settings_of_turn):
     turn = services.begin_turn(conversation=conversation, settings=settings_of_turn, text="One")
     services.delete_conversation(conversation=Conversation.objects.get(pk=conversation.pk))

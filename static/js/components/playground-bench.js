@@ -11,6 +11,7 @@ const language = document.documentElement.lang || "en";
 const THIN = "\u202f";
 const SAVE_AFTER_MS = 250;
 const STOPPED_WITHIN = { tries: 20, everyMs: 250 };
+const ANSWER_WITHIN = { tries: 240, everyMs: 500 };
 const FIGURES_WITHIN = { tries: 8, everyMs: 1000 };
 
 class PlaygroundBench extends HTMLElement {
@@ -37,6 +38,7 @@ class PlaygroundBench extends HTMLElement {
     if (/Mac|iP(hone|ad)/.test(navigator.platform)) this.querySelector("[data-send-key]").textContent = "⌘ ↵";
     for (const area of this.querySelectorAll("textarea")) grow(area);
     for (const message of this.querySelectorAll("[data-waits]")) this.awaitFigures(message.dataset.waits);
+    this.awaitAnswer(this.querySelector("[data-unanswered]"));
     this.markPane();
     if (!location.hash) this.toEnd();
     if (!this.querySelector("textarea[autofocus]") && matchMedia("(pointer: fine)").matches) this.prompt.focus();
@@ -290,6 +292,21 @@ class PlaygroundBench extends HTMLElement {
     }
   }
 
+  /** The page was left while a model wrote: what was written is saved a moment later, and shown as it is. */
+  async awaitAnswer(place) {
+    if (!place) return;
+    const coming = place.querySelector("[data-coming]");
+    coming.hidden = false;
+    const fragments = await poll(place.dataset.unanswered, ANSWER_WITHIN, () => true, () => place.isConnected);
+    if (!place.isConnected || this.abort) return;
+    coming.hidden = true;
+    if (!fragments) return;
+    place.previousElementSibling?.querySelector(".message__tools [data-ask]")?.remove();
+    this.show(fragments, place);
+    this.follow();
+    if (fragments.waits) this.awaitFigures(this.log.lastElementChild.dataset.waits);
+  }
+
   // Figures --------------------------------------------------------------------------------------------------------
 
   beginFigures() {
@@ -330,10 +347,10 @@ class PlaygroundBench extends HTMLElement {
   }
 }
 
-/** Ask `url` until it has an answer that is `enough`; the last one it gave, or null. */
-async function poll(url, { tries, everyMs }, enough = () => true) {
+/** Ask `url` until it has an answer that is `enough`, or it is not `wanted`; the last one it gave, or null. */
+async function poll(url, { tries, everyMs }, enough = () => true, wanted = () => true) {
   let found = null;
-  for (let attempt = 0; attempt < tries; attempt += 1) {
+  for (let attempt = 0; attempt < tries && wanted(); attempt += 1) {
     await new Promise((resolve) => setTimeout(resolve, everyMs));
     try {
       const response = await fetch(url);
