@@ -46,13 +46,13 @@ class Drainer:
     def _run(self):
         while not self._stop.wait(INTERVAL):
             self._attempt()
-        self._attempt()
+        self._attempt(last=True)
         connection.close()
 
-    def _attempt(self):
+    def _attempt(self, *, last=False):
         """One round; where the database refuses, wait longer each time and try the same records again."""
         try:
-            if not self._drain_own():
+            if not self._drain_own(last=last):
                 return
             now = time.monotonic()
             if now >= self._next_take_over:
@@ -66,9 +66,13 @@ class Drainer:
             log.exception("drain failed")
             metrics.DRAIN_FAILURES.inc()
 
-    def _drain_own(self):
-        """Drain the files that this process writes; ``False`` where it ends before that worked."""
-        retired = self.journal.retired()
+    def _drain_own(self, *, last=False):
+        """
+        Drain the files that this process writes; ``False`` where it ends before that worked.
+
+        The ``last`` time lets go of the current file too, where no request is open in it: nobody has to take it over.
+        """
+        retired = self.journal.finished() if last else self.journal.retired()
         for segment in tuple(self.journal.segments):
             reader = self._readers.get(segment)
             if reader is None:

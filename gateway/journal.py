@@ -146,9 +146,9 @@ class Journal:
             log.error("refusal not recorded", request_id=opened.id, error=str(error))
 
     def _with_room_for(self, length):
-        segment = self.segments[-1]
-        if segment.has_room(length):
-            return segment
+        # Letting go of the last one is an end; a request that comes even so gets a file that the next process reads.
+        if self.segments and self.segments[-1].has_room(length):
+            return self.segments[-1]
         try:
             segment = Segment(self.folder)
         except OSError as error:
@@ -164,9 +164,16 @@ class Journal:
         """Segments that will not be written again."""
         return [segment for segment in self.segments[:-1] if not segment.open_requests]
 
+    def finished(self):
+        """Segments in which no request is open, the current one among them: for when no more are opened."""
+        return [segment for segment in self.segments if not segment.open_requests]
+
     def release(self, segment: Segment):
-        """Give up a retired segment whose records are all in the database."""
+        """Give up a segment that is not written again and whose records are all in the database."""
         with self._files:
+            if segment not in self.segments:
+                # The journal has been closed meanwhile: the file is no longer this process's to touch.
+                return
             self.segments.remove(segment)
             os.truncate(segment.path, segment.size)
             retire(segment.path)
@@ -177,8 +184,10 @@ class Journal:
         self._stop.set()
         self._syncer.join()
         self._sync()
-        for segment in self.segments:
-            segment.close()
+        with self._files:
+            for segment in self.segments:
+                segment.close()
+            self.segments = []
 
     def _sync_for_ever(self):
         while not self._stop.wait(SYNC_INTERVAL):

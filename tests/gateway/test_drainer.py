@@ -133,6 +133,35 @@ def test_a_process_that_ends_while_the_database_is_away_leaves_its_records(works
     assert rows_after_a_restart(journal.folder) == 401
 
 
+def test_after_a_clean_stop_nothing_is_left_to_take_over(workspace, journal, drainer):
+    drainer.start()
+    for _ in range(3):
+        ulid, first = opened(workspace)
+        journal.open(ulid, first).close(closed())
+    drainer.stop()
+    assert RequestLog.objects.count() == 3
+    assert not list(journal.folder.glob("*.journal"))
+    assert len(list(journal.folder.glob("*.drained"))) == 1
+
+
+def test_a_request_that_is_open_at_the_stop_is_left_to_the_next_process(workspace, journal, drainer):
+    drainer.start()
+    ulid, first = opened(workspace)
+    journal.open(ulid, first)
+    drainer.stop()
+    assert RequestLog.objects.count() == 0
+    journal.close()
+    assert rows_after_a_restart(journal.folder) == 1
+    assert RequestLog.objects.get().outcome == "interrupted"
+
+
+def test_a_journal_that_was_closed_first_keeps_its_files(workspace, journal):
+    segment = journal.segments[0]
+    journal.close()
+    journal.release(segment)
+    assert segment.path.exists()
+
+
 def test_a_round_that_fails_for_whatever_reason_is_tried_again(workspace, journal, drainer, monkeypatch):
     real, failures = records.write_batch, iter([RuntimeError("a fault of ours"), ValueError("another")])
 
