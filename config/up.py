@@ -26,6 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BACKLOG = 2048
 STOP_SECONDS = 30
+# Who waits for longer than this for the end is told what for.
+QUIET_SECONDS = 0.3
 MODEL_SECONDS = 30
 BACKOFF = [0.2, 0.5, 1, 2, 5, 10, 30]
 # A child that ran for so long has recovered: its next failure is a first one again.
@@ -112,6 +114,7 @@ class Supervisor:
         self.lifeline, self.lifeline_end = os.pipe()
         self.wake_up_reader, self.wake_up_writer = os.pipe()
         self.stopping = 0
+        self.told = False
         self.announced = False
         self.answers = set()
         self.model_deadline = None
@@ -239,11 +242,18 @@ class Supervisor:
         signals = self.stopping
         for child in children:
             child.terminate()
+        quiet = time.monotonic() + QUIET_SECONDS
         deadline = time.monotonic() + STOP_SECONDS
         while any(child.running and child.process.poll() is None for child in children):
             # Asked a second time, it waits for nothing.
             if self.stopping > max(signals, 1) or time.monotonic() > deadline:
                 break
+            if time.monotonic() < quiet:
+                self._sleep(quiet - time.monotonic())
+                continue
+            if self.stopping and not self.told:
+                self.told = True
+                log("info", "stopping: finishing what is under way; asked again, it ends at once")
             self._sleep(deadline - time.monotonic())
         for child in children:
             child.kill()

@@ -229,6 +229,20 @@ def test_an_answer_that_is_under_way_is_finished_before_the_end(server):
     assert server.process.wait(15) == 0
 
 
+def test_who_waits_for_the_end_is_told_so_once_and_the_next_start_has_nothing_to_take_over(server):
+    server.start()
+    (web,) = server.web_pids()
+    os.kill(web, signal.SIGSTOP)
+    server.process.send_signal(signal.SIGINT)
+    assert wait_for(lambda: "stopping: finishing what is under way" in server.log, 5)
+    os.kill(web, signal.SIGCONT)
+    assert server.process.wait(15) == 0
+    assert server.log.count("finishing what is under way") == 1
+    server.start()
+    server.stop()
+    assert "journal taken over" not in server.log
+
+
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_two_that_start_at_once_on_an_empty_database_prepare_it_once(tmp_path, database):
     with contextlib.ExitStack() as stack:
