@@ -42,6 +42,16 @@ def money(nanos, currency, extra_digits=0):
     return sign + _currency(amount.quantize(least, ROUND_HALF_UP), currency, digits)
 
 
+def is_below_the_cent(nanos, currency):
+    """Whether an amount is something, and less than the smallest one with the currency's own decimals."""
+    return nanos is not None and 0 < abs(nanos) < NANOS // 10 ** get_currency_precision(currency)
+
+
+def money_total(nanos, currency):
+    """A total: as ``money``, and below the cent with the two decimals more that single requests have."""
+    return money(nanos, currency, extra_digits=2 if is_below_the_cent(nanos, currency) else 0)
+
+
 def money_exact(nanos, currency):
     """All nine decimals as HTML, the part below the cent marked ``money__tail``, the nanos as the value."""
     if nanos is None:

@@ -108,9 +108,10 @@ def share_text(share, amount):
     return formatting.percent(share)
 
 
-def smallest_unit(currency):
-    """The nanos of the smallest amount that lists write: a cent."""
-    return formatting.NANOS // 10 ** get_currency_precision(currency)
+def smallest_unit(total, currency):
+    """The nanos of the smallest amount that lists write: a cent, or a hundredth of it where all is less than one."""
+    digits = get_currency_precision(currency) + (2 if formatting.is_below_the_cent(total, currency) else 0)
+    return formatting.NANOS // 10**digits
 
 
 def entities(by, keys, models):
@@ -150,7 +151,7 @@ def breakdown(sums, by, measure, known, currency):
     total = Row(Entity("total", _("Total"), OTHER_SERIES), sum_of(sums.values()))
     for row, cost, share in zip(
         rows,
-        add_up([row.sums.cost for row in rows], smallest_unit(currency)),
+        add_up([row.sums.cost for row in rows], smallest_unit(total.sums.cost, currency)),
         shares([row.sums.measure(measure) for row in rows]),
         strict=True,
     ):
@@ -187,6 +188,7 @@ def chart(period, sums, rows, measure, currency):
         name = _("%(count)d others") % {"count": len(rows) - MOST_SERIES}
         series.append(Entity(OTHER, name, OTHER_SERIES))
     starts = period.steps()
+    unit = smallest_unit(sum_of(row.sums for row in rows).cost, currency)
     steps = []
     for number, start in enumerate(starts):
         end = starts[number + 1] if number + 1 < len(starts) else period.end
@@ -196,7 +198,7 @@ def chart(period, sums, rows, measure, currency):
         shown = [each.cost if measure == "cost" else each.measure(measure) for each in found]
         if measure == "cost":
             step.total = sum_of(found).cost
-            shown = add_up(shown, smallest_unit(currency))
+            shown = add_up(shown, unit)
         else:
             step.total = sum(shown)
         step.cells = [Cell(each.measure(measure), text) for each, text in zip(found, shown, strict=True)]

@@ -54,6 +54,12 @@ def money4(nanos, currency):
 
 
 @register.filter
+def money_total(nanos, currency):
+    """As ``money``; a total below the cent is written as finely as the requests that it is of."""
+    return formatting.money_total(nanos, currency)
+
+
+@register.filter
 def clock_seconds(instant):
     """14:32:08."""
     return formatting.clock(instant, seconds=True)

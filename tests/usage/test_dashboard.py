@@ -57,6 +57,24 @@ def test_the_table_has_every_token_kind_and_the_cost(alice_client, workspace, mo
     assert cells(html, "Total") == ["$3.69", "100%", "3", "3,000", "600", "102", "15"]
 
 
+def test_a_total_below_the_cent_is_written_as_finely_as_its_requests(alice_client, workspace, organization):
+    provider, key = make_provider(organization), make_api_key(workspace)
+    for name, nanos in (("a", 300_000), ("b", 260_000)):
+        make_request_log(workspace, provider_model=make_model(provider, name), api_key=key, cost_nanos=nanos)
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace)).text
+    today = alice_client.get(reverse("usage:today", args=[workspace.slug])).text
+    spends = alice_client.get(reverse("usage:key_spends", args=[workspace.slug]) + f"?key={key.uid}").text
+
+    assert cells(html, "Total")[0] == "$0.0006"
+    assert (cells(html, ">a<")[0], cells(html, ">b<")[0]) == ("$0.0003", "$0.0003")
+    assert '<data value="560000">$0.0006</data>' in html
+    assert '<data value="560000">$0.0006</data>' in today
+    assert '<data value="560000">$0.0006</data>' in spends
+    assert "$0.01" not in html + today + spends
+
+
 def test_the_rounded_rows_add_up_to_the_total(alice_client, workspace, organization):
     provider = make_provider(organization)
     for name in ("one", "two", "three"):

@@ -21,10 +21,16 @@ def count(number):
 
 
 @register.simple_tag
-def measured(amount, measure, currency):
-    """A value of the chart as its table writes it: money or a count; nothing stands back."""
+def part(amount, total, currency):
+    """A part of ``total`` with as many decimals as that has."""
+    return formatting.money(amount, currency, extra_digits=2 if formatting.is_below_the_cent(total, currency) else 0)
+
+
+@register.simple_tag
+def measured(amount, measure, total, currency):
+    """A value of the chart as its table writes it: money, a part of ``total``, or a count; nothing stands back."""
     if measure == "cost":
-        text = formatting.NOTHING if amount is None else formatting.money(amount, currency)
+        text = formatting.NOTHING if amount is None else part(amount, total, currency)
     else:
         text = formatting.integer(amount)
     return text if amount else format_html(FAINT, text)
