@@ -2,12 +2,13 @@
 
 import datetime
 import json
-from decimal import Decimal, InvalidOperation
 
 from django import forms
 from django.core.validators import MaxValueValidator
+from django.utils.formats import get_format
 from django.utils.translation import gettext_lazy as _
 
+from providers.amounts import AmbiguousAmount, parse_amount
 from providers.discovery import RemoteModel, is_model_name
 from providers.endpoints import DEFAULT_BASE_URLS, normal_base_url
 from providers.models import Provider
@@ -149,17 +150,24 @@ class RateField(forms.DecimalField):
 
     def __init__(self, **kwargs):
         widget = forms.TextInput(attrs=TYPED | {"inputmode": "decimal", "class": "input--number"})
-        super().__init__(max_digits=14, decimal_places=6, min_value=0, widget=widget, **kwargs)
+        errors = {"min_value": _("A price cannot be below zero.")}
+        super().__init__(max_digits=14, decimal_places=6, min_value=0, widget=widget, error_messages=errors, **kwargs)
 
     def to_python(self, value):
-        if isinstance(value, str):
-            value = "".join(value.split())
-            if value.count(",") == 1 and "." not in value:
-                value = value.replace(",", ".")
+        if value in self.empty_values:
+            return None
         try:
-            return None if value in self.empty_values else super().to_python(Decimal(value))
-        except InvalidOperation:
+            amount = parse_amount(value, get_format("DECIMAL_SEPARATOR")) if isinstance(value, str) else value
+        except AmbiguousAmount as error:
+            more, less = error.args
+            message, readings = (
+                _("This can be read in two ways. Write %(more)s or %(less)s."),
+                {"more": more, "less": less},
+            )
+            raise forms.ValidationError(message, code="ambiguous", params=readings) from None
+        except ValueError:
             raise forms.ValidationError(_("Write an amount such as 3.00 or 3,00."), code="invalid") from None
+        return super().to_python(amount)
 
 
 class PriceForm(forms.Form):

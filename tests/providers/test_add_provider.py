@@ -47,8 +47,10 @@ def test_the_maker_of_a_kind_needs_no_base_url(organization):
 
 
 def test_a_private_address_needs_the_word_of_the_operator(organization):
-    with pytest.raises(CommandError, match="need the word of whoever runs this server"):
+    with pytest.raises(CommandError, match="need the word of whoever runs this server") as refused:
         add_provider("--base-url", "http://127.0.0.1:9999/v1")
+    assert "--allow-private" in str(refused.value)
+    assert "COMPTOIR_ALLOWED_PRIVATE_ORIGINS" in str(refused.value)
     assert not Provider.objects.exists()
 
 
@@ -67,6 +69,7 @@ def test_no_word_lets_a_provider_stand_at_a_metadata_service(organization, url):
         ["--credential-env", "NOT_SET_ANYWHERE"],
         ["--input-per-mtok", "3"],
         ["--input-per-mtok", "-3", "--output-per-mtok", "3"],
+        ["--input-per-mtok", "1,250", "--output-per-mtok", "3"],
         ["--input-per-mtok", "nan", "--output-per-mtok", "3"],
         ["--model", "two words"],
     ],

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from django.core.exceptions import ValidationError
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from providers import credentials, queries, services
 from providers.discovery import RemoteModel
@@ -375,6 +375,43 @@ def test_an_amount_may_be_written_with_point_or_comma(text, amount):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(ValidationError):
         RateField().clean(text)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        ("en", "1,250", "Write 1250 or 1.25."),
+        ("en", "-12,000", "Write 12000 or 12."),
+        ("fr", "1.250", "Écrire 1250 ou 1,25."),
+        ("es", "3.075", "Se espera 3075 o 3,075."),
+    ],
+)
+def test_an_amount_that_can_be_a_thousand_times_another_is_asked_about(language, text, words):
+    with translation.override(language), pytest.raises(ValidationError, match=words):
+        RateField().clean(text)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "amount"),
+    [
+        ("en", "1.250", "1.25"), ("fr", "1,250", "1.25"), ("es", "1,250", "1.25"),
+        ("en", "0,125", "0.125"), ("fr", "0.125", "0.125"), ("en", "1,25", "1.25"), ("fr", "1.2500", "1.25"),
+        ("en", "1 250", "1250"), ("fr", "1\u202f250,5", "1250.5"), ("es", "1\xa0250", "1250"),
+    ],
+)  # fmt: skip
+def test_an_amount_that_can_be_read_in_one_way_is_taken_so(language, text, amount):
+    with translation.override(language):
+        assert RateField().clean(text) == Decimal(amount)
+
+
+def test_a_price_below_zero_is_refused_in_plain_words(alice_client, provider):
+    model = make_model(provider)
+    fields = {"input_per_mtok": "-1", "output_per_mtok": "1,250"}
+    response = alice_client.post(url("price_create", provider, model), fields)
+    assert response.status_code == 422
+    assert "A price cannot be below zero." in response.text
+    assert "Write 1250 or 1.25." in response.text
+    assert not model.prices.exists()
 
 
 @pytest.mark.parametrize(("language", "amount"), [("en", "2.5"), ("fr", "2,5"), ("es", "2,5")])

@@ -1,5 +1,5 @@
 import os
-from decimal import Decimal, InvalidOperation
+from argparse import ArgumentTypeError
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
@@ -7,6 +7,7 @@ from django.db import transaction
 
 from console.models import Organization
 from providers import services
+from providers.amounts import AmbiguousAmount, parse_amount
 from providers.discovery import RemoteModel
 from providers.endpoints import DEFAULT_BASE_URLS
 
@@ -56,7 +57,12 @@ class Command(BaseCommand):
                             model=model, input_per_mtok=input_per_mtok, output_per_mtok=output_per_mtok, actor=None
                         )
         except ValidationError as error:
-            raise CommandError(" ".join(error.messages)) from None
+            words = " ".join(error.messages)
+            if any(each.code == "private_origin" for each in getattr(error, "error_dict", {}).get("base_url", [])):
+                words += (
+                    " Here that is you: add --allow-private, or list the origin in COMPTOIR_ALLOWED_PRIVATE_ORIGINS."
+                )
+            raise CommandError(words) from None
         self.stdout.write(provider.uid)
 
     def organization(self, slug):
@@ -77,9 +83,9 @@ class Command(BaseCommand):
 
 def _amount(text):
     try:
-        amount = Decimal(text.replace(",", "."))
-    except InvalidOperation:
-        raise ValueError(text) from None
+        amount = parse_amount(text)
+    except AmbiguousAmount as error:
+        raise ArgumentTypeError("write {} or {}, not {}".format(*error.args, text)) from None
     if not amount.is_finite() or amount < 0:
         raise ValueError(text)
     return amount
