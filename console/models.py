@@ -1,5 +1,7 @@
 """Who is asking: people, organizations, workspaces and the keys their programs carry."""
 
+import itertools
+
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager
 from django.db import models
@@ -121,6 +123,16 @@ class ApiKeyQuerySet(models.QuerySet):
         return self.filter(
             Q(expires_at=None) | Q(expires_at__gt=now or timezone.now()), revoked_at=None, disabled_at=None
         )
+
+    def is_free(self, name):
+        """Whether a new key may have that name."""
+        return not self.filter(name=name, revoked_at=None).exists()
+
+    def free_name(self, name):
+        """``name``, or the first of ``name-2``, ``name-3`` and so on that a new key may have, in one query."""
+        taken = set(self.filter(name__startswith=name, revoked_at=None).values_list("name", flat=True))
+        names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        return next(free for free in names if free not in taken)
 
     def for_list(self):
         """Everything that one row of the key list shows, in one query."""

@@ -21,5 +21,6 @@ def home(request, workspace_slug):
         "steps": steps if done < len(steps) else [],
         "done": done,
         "base_url": base_url(request),
+        "key_name": workspace.api_keys.free_name("first"),
     }
     return render(request, "console/home.html" + ("#steps" if request.htmx else ""), context)

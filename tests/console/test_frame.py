@@ -2,6 +2,7 @@
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from console.models import Member
 from tests import factories
@@ -72,9 +73,23 @@ def test_the_base_url_is_the_one_the_page_came_by(alice_client, workspace, setti
     assert "<code>https://ai.example.org/v1</code>" in alice_client.get(workspace.get_absolute_url()).text
 
 
+def test_the_command_for_a_key_names_one_that_is_free(alice_client, workspace):
+    def page():
+        return alice_client.get(workspace.get_absolute_url()).text
+
+    assert "--name first)" in page()
+    factories.make_api_key(workspace, name="first")
+    assert "--name first-2)" in page()
+    factories.make_api_key(workspace, name="first-2")
+    factories.make_api_key(workspace, name="first-4")
+    assert "--name first-3)" in page()
+    workspace.api_keys.filter(name="first").update(revoked_at=timezone.now())
+    assert "--name first)" in page()
+
+
 def test_the_home_page_costs_a_fixed_number_of_queries(alice_client, workspace, django_assert_max_num_queries):
     alice_client.get(workspace.get_absolute_url())
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         alice_client.get(workspace.get_absolute_url())
 
 

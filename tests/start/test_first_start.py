@@ -164,7 +164,7 @@ def test_a_key_may_expire(workspace, given, days):
         ("nowhere", "ci", "30d", "no workspace 'nowhere'"),
         ("default", "ci", "soon", "30d"),
         ("default", "ci", "0d", "30d"),
-        ("default", "taken", "30d", "already has a key"),
+        ("default", "taken", "30d", "already has a key .* choose another --name, or revoke it"),
         ("default", " ", "30d", "blank"),
     ],
 )

@@ -10,6 +10,7 @@ from django.utils import timezone
 from console.models import Workspace
 from console.services import create_api_key
 
+TAKEN = "This workspace already has a key with that name: choose another --name, or revoke it under API keys."
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -26,14 +27,17 @@ class Command(BaseCommand):
         found = Workspace.objects.filter(slug=workspace).first()
         if found is None:
             raise CommandError(f"There is no workspace {workspace!r}.")
+        name = name.strip()
         try:
             _, secret = create_api_key(
                 workspace=found,
-                name=name.strip(),
+                name=name,
                 created_by=None,
                 expires_at=timezone.now() + lifetime(expires) if expires else None,
             )
         except ValidationError as error:
+            if not found.api_keys.is_free(name):
+                raise CommandError(TAKEN) from None
             raise CommandError(" ".join(error.messages)) from None
         return secret
 
