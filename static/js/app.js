@@ -6,6 +6,7 @@ import "./components/filter-form.js";
 import "./components/live-part.js";
 import "./components/menu-list.js";
 import "./components/modal-dialog.js";
+import "./components/send-once.js";
 import "./components/shortcuts.js";
 import "./components/tab-set.js";
 import "./components/theme-choice.js";

@@ -1,6 +1,7 @@
 """The console as a person uses it: dialogs, keys of the keyboard, filters, themes, and all of it without JavaScript."""
 
 import re
+import time
 from uuid import uuid4
 
 import pytest
@@ -41,6 +42,45 @@ def test_a_key_is_created_copied_and_put_away(owner_page, key_name):
     expect(owner_page.get_by_role("dialog")).to_have_count(0)
     expect(owner_page.get_by_role("row", name=key_name)).to_contain_text(secret[-4:])
     assert secret not in owner_page.content()
+
+
+@pytest.mark.parametrize("place", ["dialog", "page"])
+@pytest.mark.parametrize("press", ["two clicks", "two submits"])
+def test_a_key_is_asked_for_once_however_often_its_button_is_pressed(owner_page, key_name, place, press):
+    posted = []
+    owner_page.on("request", lambda request: request.method == "POST" and posted.append(request.url))
+
+    def late(route):
+        time.sleep(0.3)
+        route.continue_()
+
+    if place == "dialog":
+        owner_page.goto(KEYS)
+        owner_page.get_by_role("link", name="Create key").first.click()
+    else:
+        owner_page.goto(f"{KEYS}create/")
+    field = owner_page.get_by_role("textbox", name="Name", exact=True)
+    field.fill(key_name)
+    owner_page.route("**/keys/create/", late)
+    if press == "two clicks":
+        owner_page.get_by_role("button", name="Create key").dblclick()
+    else:
+        field.evaluate("field => { field.form.requestSubmit(); setTimeout(() => field.form?.requestSubmit(), 50); }")
+    expect(owner_page.locator(".secret output")).to_have_text(re.compile("^sk-comptoir-"))
+    settled(owner_page)
+    assert len(posted) == 1
+
+
+def test_a_form_that_was_refused_can_be_sent_again(owner_page, complaints, key_name):
+    complaints.allow("422")
+    owner_page.goto(KEYS)
+    owner_page.get_by_role("link", name="Create key").first.click()
+    field = owner_page.get_by_role("textbox", name="Name", exact=True)
+    field.press("Enter")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    field.fill(key_name)
+    field.press("Enter")
+    expect(owner_page.locator(".secret output")).to_have_text(re.compile("^sk-comptoir-"))
 
 
 def test_a_mistake_in_a_dialog_is_said_there(owner_page, complaints):
