@@ -15,6 +15,8 @@ from providers import queries, services
 from providers.forms import CredentialForm, ProviderEditForm, ProviderForm
 from providers.views.access import detail_url, done, get_provider, refuse
 
+JUST_ADDED = "provider_just_added"
+
 
 @login_required
 @require_GET
@@ -38,7 +40,9 @@ def provider_create(request, organization_slug):
             refuse(form, error, "name")
         else:
             messages.success(request, _("Provider %(name)s added") % {"name": provider.name})
-            url = detail_url(provider) + "?added"
+            # Its page tests it when it is shown first; in the address this would be there for every reload.
+            request.session[JUST_ADDED] = provider.uid
+            url = detail_url(provider)
             return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
     context = {"section": "providers", "form": form, "back_url": _list_url(organization)}
     return render(request, "providers/provider_form.html", context, status=422 if form.errors else 200)
@@ -50,7 +54,8 @@ def provider_detail(request, organization_slug, provider_uid):
     """A provider, its connection and its models; htmx gets what changes."""
     provider = get_provider(request, organization_slug, provider_uid)
     template = "providers/provider_detail.html" + ("#fragment" if request.htmx else "")
-    return render(request, template, detail_context(provider, is_new="added" in request.GET))
+    is_new = JUST_ADDED in request.session and request.session.pop(JUST_ADDED) == provider.uid
+    return render(request, template, detail_context(provider, is_new=is_new))
 
 
 def detail_context(provider, **more):

@@ -128,11 +128,12 @@ def test_a_provider_is_added_and_its_page_tests_it(alice_client, organization):
     response = alice_client.post(url("provider_create"), fields)
     provider = Provider.objects.get()
     assert response.status_code == 302
-    assert response.url == url("provider_detail", provider) + "?added"
+    assert response.url == url("provider_detail", provider)
     assert provider.base_url == "https://api.anthropic.com"
     assert credentials.unseal(provider).reveal() == KEY
     page = alice_client.get(response.url).text
     assert "submit, load" in page
+    assert "submit, load" not in alice_client.get(response.url).text
     assert "Provider Claude added" in page
     assert KEY not in page
 
@@ -140,7 +141,7 @@ def test_a_provider_is_added_and_its_page_tests_it(alice_client, organization):
 def test_htmx_is_sent_to_the_page_of_what_was_added(alice_client, organization):
     fields = {"kind": "openai", "name": "X", "base_url": "https://api.example.org/v1"}
     response = alice_client.post(url("provider_create"), fields, headers=HTMX)
-    assert response["HX-Redirect"] == url("provider_detail", Provider.objects.get()) + "?added"
+    assert response["HX-Redirect"] == url("provider_detail", Provider.objects.get())
 
 
 @pytest.mark.parametrize("address", ["http://localhost:11434/v1", "http://LOCALHOST:11434"])
@@ -402,6 +403,10 @@ def test_an_amount_that_can_be_a_thousand_times_another_is_asked_about(language,
 def test_an_amount_that_can_be_read_in_one_way_is_taken_so(language, text, amount):
     with translation.override(language):
         assert RateField().clean(text) == Decimal(amount)
+
+
+def test_an_optional_amount_of_spaces_is_none():
+    assert RateField(required=False).clean("  ") is None
 
 
 def test_a_price_below_zero_is_refused_in_plain_words(alice_client, provider):
