@@ -31,13 +31,11 @@ SILENCE_SECONDS = 15
 @login_required
 @require_safe
 def start(request, workspace_slug):
-    """A new conversation, with the settings of the person's last one."""
+    """A new conversation with the model of the person's last one; all else is as at first."""
     workspace = get_workspace(request, workspace_slug)
     last = Conversation.objects.seen_by(request.user, workspace).select_related("model").order_by("-updated_at").first()
     initial = {"model": request.GET.get("model") or (last and last.model and last.model.uid)}
     form = SettingsForm(services.enabled_models(workspace.organization), initial=initial)
-    if last and form.chosen and last.model == form.chosen:
-        form.initial |= last.parameters
     return _page(request, workspace, form=form)
 
 
