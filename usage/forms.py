@@ -11,6 +11,7 @@ from usage.periods import LONGEST_DAYS, Period, Span
 
 MEASURES = [("cost", _("Cost")), ("tokens", _("Tokens")), ("requests", _("Requests"))]
 GROUPS = [("model", _("Group by model")), ("key", _("Group by key"))]
+UNKNOWN = _("nothing here has the id “%(value)s”; choose from the list. Until then all are shown.")
 EARLIEST, LATEST = datetime.date(2020, 1, 1), datetime.date(2100, 12, 31)
 
 
@@ -24,7 +25,7 @@ class UidChoiceField(forms.ChoiceField):
             (removed if getattr(item, "removed_at", None) else choices).append((uid, str(item)))
         if removed:
             choices.append((_("Removed"), removed))
-        super().__init__(choices=choices, required=False, label=label)
+        super().__init__(choices=choices, required=False, label=label, error_messages={"invalid_choice": UNKNOWN})
 
     def clean(self, value):
         return self.objects.get(super().clean(value))

@@ -60,6 +60,19 @@ def test_an_unused_workspace_teaches_the_first_call(alice_client, workspace):
     assert "curl http://testserver/v1/chat/completions" in alice_client.get(list_url(workspace)).text
 
 
+def test_a_filter_by_a_name_says_what_to_do_and_that_it_filters_nothing(alice_client, workspace, organization):
+    model = make_model(make_provider(organization), "m-50-20")
+    log = make_request_log(workspace, provider_model=model)
+
+    response = alice_client.get(list_url(workspace, "?model=m-50-20"))
+
+    assert response.status_code == 422
+    assert "Model: nothing here has the id “m-50-20”; choose from the list. Until then all are shown." in words(
+        response.text
+    )
+    assert ids(response.text) == [log.pk]
+
+
 def test_a_page_ends_after_fifty_and_the_next_begins_there(alice_client, workspace):
     logs = make_many(workspace, PAGE_SIZE + 3)
 
