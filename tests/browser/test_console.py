@@ -35,6 +35,9 @@ def test_a_key_is_created_copied_and_put_away(owner_page, key_name):
     expect(copy).to_be_focused()
     copy.click()
     assert owner_page.evaluate("navigator.clipboard.readText()") == secret
+    owner_page.get_by_role("dialog").get_by_role("button", name="Copy the command").click()
+    command = "read -rs COMPTOIR_API_KEY; export COMPTOIR_API_KEY"
+    assert owner_page.evaluate("navigator.clipboard.readText()") == command
     for _ in range(3):
         owner_page.keyboard.press("Escape")
     expect(owner_page.get_by_role("dialog")).to_be_visible()
