@@ -237,6 +237,14 @@ def test_a_hostile_answer_stays_words(page, upstream):
     assert not [url for url in asked if not url.startswith(page.url.split("/w/")[0])]
 
 
+def test_a_message_without_words_is_refused_in_one_place(page, complaints):
+    complaints.allow("422")
+    prompt(page).press("Control+Enter")
+    expect(page.get_by_role("alert").filter(has_text="Write a message first.")).to_be_visible()
+    assert page.locator("body").text_content().count("Write a message first.") == 1
+    expect(prompt(page)).to_be_focused()
+
+
 def test_a_server_that_goes_away_is_said_and_the_words_are_kept(page, complaints):
     complaints.allow("ERR_")
     complaints.allow("Failed to load")

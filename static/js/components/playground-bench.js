@@ -264,7 +264,6 @@ class PlaygroundBench extends HTMLElement {
         return error;
       }),
     );
-    if (errors.length) this.say(errors.join(" "));
   }
 
   say(text) {
