@@ -154,17 +154,14 @@ class RateField(forms.DecimalField):
         super().__init__(max_digits=14, decimal_places=6, min_value=0, widget=widget, error_messages=errors, **kwargs)
 
     def to_python(self, value):
-        if value in self.empty_values:
+        if value is None or not str(value).strip():
             return None
         try:
             amount = parse_amount(value, get_format("DECIMAL_SEPARATOR")) if isinstance(value, str) else value
         except AmbiguousAmount as error:
             more, less = error.args
-            message, readings = (
-                _("This can be read in two ways. Write %(more)s or %(less)s."),
-                {"more": more, "less": less},
-            )
-            raise forms.ValidationError(message, code="ambiguous", params=readings) from None
+            message = _("This can be read in two ways. Write %(more)s or %(less)s.")
+            raise forms.ValidationError(message, code="ambiguous", params={"more": more, "less": less}) from None
         except ValueError:
             raise forms.ValidationError(_("Write an amount such as 3.00 or 3,00."), code="invalid") from None
         return super().to_python(amount)
