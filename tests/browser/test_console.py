@@ -153,6 +153,20 @@ def test_the_keyboard_goes_everywhere_and_can_be_switched_off(owner_page):
     expect(owner_page.get_by_role("dialog")).to_have_count(0)
 
 
+@pytest.mark.parametrize("width", [390, 1440])
+def test_no_button_to_copy_stands_on_the_code(owner_page, width):
+    owner_page.set_viewport_size({"width": width, "height": 900})
+    owner_page.goto("/w/default/")
+    settled(owner_page)
+    codes = [code for code in owner_page.locator(".code:has(> copy-button)").all() if code.is_visible()]
+    assert len(codes) == 2
+    for code in codes:
+        pre, button = code.locator("pre").bounding_box(), code.locator(".copy").bounding_box()
+        assert pre["x"] + pre["width"] <= button["x"]
+    if width == 1440:
+        assert codes[1].locator("pre").evaluate("pre => pre.scrollWidth <= pre.clientWidth"), "a line is cut"
+
+
 def test_a_theme_is_on_at_once_and_stays(owner_page):
     owner_page.goto("/w/default/")
     page = owner_page.locator("html")

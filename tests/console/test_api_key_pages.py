@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -26,6 +27,11 @@ def test_the_list_shows_a_key_without_its_secret(alice_client, workspace, api_ke
     assert "reader" in page
     assert f"sk-comptoir-…{api_key.hint}" in page
     assert api_key.secret not in page
+
+
+def test_on_a_phone_too_the_list_says_what_its_amount_is(alice_client, workspace, api_key):
+    for headers in ({}, {"HX-Request": "true"}):
+        assert re.search(r'data-label="Spent in \w+"', alice_client.get(url("list", workspace), headers=headers).text)
 
 
 def test_an_empty_list_says_what_a_key_is_for(alice_client, workspace):
