@@ -276,7 +276,7 @@ def test_a_deleted_conversation_is_gone_and_its_requests_are_not(alice_client, c
     log.refresh_from_db()
 
 
-def test_a_new_conversation_begins_with_the_last_ones_model_and_nothing_else_of_it(alice, alice_client, workspace, model):
+def test_a_new_conversation_takes_the_last_ones_model_alone(alice, alice_client, workspace, model):
     factories.make_model(model.provider, "another")
     make_conversation(alice, workspace, model, "Old", parameters={"temperature": 0.3}, system_prompt="Rhyme.")
     text = alice_client.get(url("start", workspace)).text
