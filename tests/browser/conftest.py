@@ -128,7 +128,14 @@ def settled(page):
 
 
 def axe_violations(page):
-    """What axe finds wrong, a readable line each."""
+    """What axe finds wrong, a readable line each, once colours that change with the theme have arrived."""
+    page.evaluate(
+        """async () => {
+          await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+          const changing = document.getAnimations().filter((animation) => animation instanceof CSSTransition);
+          await Promise.allSettled(changing.map((animation) => animation.finished));
+        }"""
+    )
     found = Axe().run(page).response["violations"]
     return [
         f"{violation['impact']} {violation['id']}: {violation['help']} – {node['html'][:160]}"
