@@ -212,11 +212,24 @@ class PlaygroundBench extends HTMLElement {
   }
 
   async save(target) {
-    const response = await fetch(this.dataset.parameters, { method: "POST", body: new FormData(this.composer) });
+    const sent = new FormData(this.composer);
+    const response = await fetch(this.dataset.parameters, { method: "POST", body: sent });
     if (response.redirected || (!response.ok && response.status !== 422)) return;
+    if (!this.stillSays(sent)) {
+      // Something was set meanwhile: the answer is about what stood there before, and must not replace it.
+      clearTimeout(this.saving);
+      this.saving = setTimeout(() => this.save(target), SAVE_AFTER_MS);
+      return;
+    }
     const pane = this.querySelector("#pane-parameters");
     if (target.name !== "model" && response.ok && !pane.querySelector("[aria-invalid=true]")) return;
     this.replacePane("#pane-parameters", await response.text());
+  }
+
+  /** Whether the settings are those of `sent`; what is being written to the model is none of them. */
+  stillSays(sent) {
+    const text = (form) => JSON.stringify([...form].filter(([name]) => name !== this.prompt.name));
+    return text(sent) === text(new FormData(this.composer));
   }
 
   replacePane(selector, html) {
