@@ -171,7 +171,7 @@ def _target(row):
         dialect=provider.dialect,
         base_url=provider.base_url,
         private_allowed=is_private_allowed(provider.base_url, provider.approved_private_origin),
-        headers=auth_headers(provider.dialect, secret),
+        headers=auth_headers(provider.preset, secret),
         is_usable=is_usable,
         created=int(row.created_at.timestamp()),
         context_window=row.context_window,

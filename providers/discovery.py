@@ -65,7 +65,7 @@ def ask_for_models(provider: Provider) -> Discovery:
         if provider.dialect == "anthropic":
             url += "?limit=1000"
         with admin_client(provider.base_url, private_allowed=private_allowed) as client:
-            answer = fetch(client, url, auth_headers(provider.dialect, secret))
+            answer = fetch(client, url, auth_headers(provider.preset, secret))
     except (httpx.HTTPError, ForbiddenAddress, InvalidBaseUrl):
         return Discovery(Finding.UNREACHABLE)
     if answer.status in {401, 403}:

@@ -1,15 +1,10 @@
 """What a provider's base URL and credential become on the wire: pure functions for adapters and console alike."""
 
 from providers.credentials import Secret
-from providers.models import Provider
 from providers.origins import BaseUrl, parse_base_url
+from providers.presets import PRESETS, Preset
 
 ANTHROPIC_VERSION = "2023-06-01"
-# As each kind's own SDK writes it.
-DEFAULT_BASE_URLS = {
-    Provider.Kind.OPENAI: "https://api.openai.com/v1",
-    Provider.Kind.ANTHROPIC: "https://api.anthropic.com",
-}
 
 
 def normal_base_url(kind: str, text: str) -> str:
@@ -20,7 +15,7 @@ def normal_base_url(kind: str, text: str) -> str:
     dropped, so that both spellings in use mean the same.
     """
     url = parse_base_url(text.strip())
-    if kind == Provider.Kind.ANTHROPIC and url.path.endswith("/v1"):
+    if PRESETS[kind].dialect == "anthropic" and url.path.endswith("/v1"):
         url = BaseUrl(url.origin, url.path.removesuffix("/v1"))
     return str(url)
 
@@ -30,9 +25,16 @@ def endpoint_url(dialect: str, base_url: str, path: str) -> str:
     return f"{base_url}/v1{path}" if dialect == "anthropic" else f"{base_url}{path}"
 
 
-def auth_headers(dialect: str, secret: Secret | None) -> dict[str, str]:
-    """The headers by which ``dialect`` is told who calls; a provider without a credential gets none."""
-    if dialect == "anthropic":
-        headers = {"anthropic-version": ANTHROPIC_VERSION}
-        return headers | {"x-api-key": secret.reveal()} if secret else headers
-    return {"authorization": f"Bearer {secret.reveal()}"} if secret else {}
+def auth_headers(preset: Preset, secret: Secret | None) -> dict[str, str]:
+    """
+    The headers that tell a provider who calls; without a credential none, as where each request is signed by itself.
+    """
+    headers = {"anthropic-version": ANTHROPIC_VERSION} if preset.dialect == "anthropic" else {}
+    if not secret:
+        return headers
+    match preset.auth:
+        case "bearer":
+            headers["authorization"] = f"Bearer {secret.reveal()}"
+        case "x-api-key" | "api-key":
+            headers[preset.auth] = secret.reveal()
+    return headers

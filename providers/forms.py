@@ -10,9 +10,10 @@ from django.utils.translation import gettext_lazy as _
 
 from providers.amounts import AmbiguousAmount, parse_amount
 from providers.discovery import RemoteModel, is_model_name
-from providers.endpoints import DEFAULT_BASE_URLS, normal_base_url
+from providers.endpoints import normal_base_url
 from providers.models import Provider
 from providers.origins import origin_of
+from providers.presets import PRESETS
 
 LATEST = datetime.datetime(2100, 12, 31, tzinfo=datetime.UTC)
 TYPED = {"autocomplete": "off", "spellcheck": "false"}
@@ -23,7 +24,7 @@ class ProviderForm(forms.Form):
 
     kind = forms.ChoiceField(
         label=_("Kind"),
-        choices=[(kind, Provider.Kind(kind).label) for kind in DEFAULT_BASE_URLS],
+        choices=[(kind, kind.label) for kind in (Provider.Kind.OPENAI, Provider.Kind.ANTHROPIC)],
         initial=Provider.Kind.OPENAI,
         widget=forms.RadioSelect,
     )
@@ -50,7 +51,7 @@ class ProviderForm(forms.Form):
     def clean(self):
         cleaned = super().clean()
         if not cleaned.get("base_url") and "base_url" not in self.errors:
-            cleaned["base_url"] = DEFAULT_BASE_URLS.get(cleaned.get("kind"), "")
+            cleaned["base_url"] = PRESETS[cleaned["kind"]].base_url if "kind" in cleaned else ""
         return cleaned
 
     @property

@@ -7,6 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 from console.ids import new_id
 from console.models import Organization
+from providers.presets import PRESETS, preset_of
 
 
 def new_provider_id():
@@ -79,9 +80,14 @@ class Provider(models.Model):
         return self.kind == self.Kind.LOCAL
 
     @property
+    def preset(self):
+        """What is known of providers of its kind at its address."""
+        return preset_of(self.kind, self.base_url)
+
+    @property
     def dialect(self):
         """The wire format it speaks: ``openai`` or ``anthropic``."""
-        return "anthropic" if self.kind == self.Kind.ANTHROPIC else "openai"
+        return PRESETS[self.kind].dialect
 
 
 class ProviderModel(models.Model):

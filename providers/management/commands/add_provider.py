@@ -9,7 +9,7 @@ from console.models import Organization
 from providers import services
 from providers.amounts import AmbiguousAmount, parse_amount
 from providers.discovery import RemoteModel
-from providers.endpoints import DEFAULT_BASE_URLS
+from providers.presets import PRESETS
 
 
 class Command(BaseCommand):
@@ -18,7 +18,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("--kind", required=True, choices=[str(kind) for kind in DEFAULT_BASE_URLS])
+        parser.add_argument("--kind", required=True, choices=["openai", "anthropic"])
         parser.add_argument("--name", required=True)
         parser.add_argument("--base-url", help="default: where the maker of this kind serves it")
         parser.add_argument(
@@ -45,7 +45,7 @@ class Command(BaseCommand):
                     organization=self.organization(options["organization"]),
                     kind=kind,
                     name=name,
-                    base_url=base_url or DEFAULT_BASE_URLS[kind],
+                    base_url=base_url or PRESETS[kind].base_url,
                     credential=self.credential(options["credential_env"]),
                     allow_private=allow_private,
                     actor=None,
