@@ -12,7 +12,7 @@ from gateway import runtime as runtimes
 from gateway.errors import GatewayError
 from gateway.http import JSON_HEADERS, Http
 from gateway.snapshot import CURRENT_SECONDS, USABLE_SECONDS
-from providers.dialects.request_body import InvalidRequest
+from providers.request_body import InvalidRequest
 
 log = structlog.get_logger(__name__)
 

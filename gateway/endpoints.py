@@ -12,11 +12,11 @@ from gateway.errors import GatewayError
 from gateway.http import JSON_HEADERS
 from gateway.pipeline import complete, prompt_strings
 from gateway.routing import models_of, route
+from providers import formats
 from providers.adapters import ADAPTERS
 from providers.adapters.anthropic import COUNT_PATH
-from providers.dialects import anthropic
-from providers.dialects.request_body import InvalidRequest, parse_body
 from providers.errors import ProviderError
+from providers.request_body import InvalidRequest, parse_body
 from providers.tokens import count_tokens
 from usage.models import Outcome, UsageSource
 from usage.records import Closed
@@ -45,7 +45,7 @@ async def count_message_tokens(http, runtime):
     caller = await http.authenticate(runtime)
     headers = http.provider_headers()
     fields = parse_body(await http.body())
-    target = await route(anthropic.read_count_request(fields), caller.organization_id, runtime.keeper)
+    target = await route(formats.messages.read_count_request(fields), caller.organization_id, runtime.keeper)
     if not target.counts_tokens:
         count = await asyncio.to_thread(lambda: count_tokens("\n".join(prompt_strings(fields))))
         await http.json({"input_tokens": count})
@@ -111,7 +111,7 @@ async def _serve(http, runtime, endpoint):
     try:
         call.provider_headers = http.provider_headers()
         call.fields = parse_body(await http.body())
-        call.model, call.stream = http.dialect.read_request(call.fields)
+        call.model, call.stream = formats.BY_NAME[endpoint].read_request(call.fields)
         await _answer(http, call, runtime)
     except (InvalidRequest, GatewayError) as error:
         failure = errors.invalid(error) if isinstance(error, InvalidRequest) else error

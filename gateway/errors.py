@@ -7,7 +7,7 @@ Why a call got no answer, raised anywhere and rendered once, at the edge, in the
 from http import HTTPStatus
 
 from providers import errors as upstream
-from providers.dialects.request_body import InvalidRequest
+from providers.request_body import InvalidRequest
 
 
 class GatewayError(Exception):

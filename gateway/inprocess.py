@@ -10,7 +10,8 @@ from gateway.calls import Call, Caller
 from gateway.errors import GatewayError
 from gateway.pipeline import complete
 from providers.dialects import openai
-from providers.dialects.request_body import InvalidRequest
+from providers.formats import chat_completions
+from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
 from usage.models import Source
 
@@ -75,13 +76,13 @@ async def ask(*, workspace, user, request):
     # A cancellation reaches the pipeline before it passes here, and who cancels this is the one who asked.
     call.client_gone = True
     try:
-        call.model, call.stream = openai.read_request(fields)
+        call.model, call.stream = chat_completions.read_request(fields)
         async with contextlib.aclosing(complete(call, serving)) as chunks:
             yield Began(call.id)
             splitter = EventSplitter()
             async for chunk in chunks:
                 for event in splitter.feed(chunk):
-                    if text := openai.text_in(event):
+                    if text := chat_completions.text_in(event):
                         yield Delta(text)
     except InvalidRequest as error:
         raise _refused(call, errors.invalid(error), serving) from None

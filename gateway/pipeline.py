@@ -10,14 +10,16 @@ from gateway.journal import JournalFull
 from gateway.metering import Meter
 from gateway.routing import route
 from providers.adapters import ADAPTERS
-from providers.dialects import BY_NAME, openai
-from providers.dialects.request_body import InvalidRequest
 from providers.errors import Broken, ProviderError, Rejected, StreamError
+from providers.formats import chat_completions as openai
+from providers.formats import messages
+from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
 from providers.translators import anthropic_to_openai, openai_to_anthropic
 
 log = structlog.get_logger(__name__)
 
+BY_NAME = {"openai": openai, "anthropic": messages}
 TRANSLATORS = {("anthropic", "openai"): anthropic_to_openai, ("openai", "anthropic"): openai_to_anthropic}
 
 
@@ -89,7 +91,7 @@ class Exchange:
         # The same request without what some providers refuse.
         self.fallback_body = None
         self.hides_usage = False
-        self.shows_usage = call.stream and call.dialect.wants_usage(call.fields)
+        self.shows_usage = call.stream and BY_NAME[call.dialect.NAME].wants_usage(call.fields)
         if self.translator:
             body, call.dropped = self.translator.request(call.fields, target)
             self.body = msgspec.json.encode(body)

@@ -1,6 +1,11 @@
 """
-From one dialect to another: the folder's listing is the matrix of what works.
+Between formats: each module reads and writes one of them in the terms of ``providers.conversation``.
 
-A translator is a module with ``request``, ``answer`` and ``Stream``; named ``caller_to_provider``. Requests go from the
-caller's dialect to the provider's, answers and streams the way back.
+Its names: ``read_request(fields, rules) -> Conversation``; ``write_request(conversation, target) -> dict`` (the body,
+as plain values, with ``model`` and ``stream``); ``AnswerReader()`` with ``feed(said) -> pieces`` for each parsed event
+of a stream and ``finish() -> pieces`` once it has come to its end; ``read_answer(said) -> pieces`` of a whole one;
+``write_answer(pieces, reply) -> bytes``; and ``AnswerWriter(reply)`` with ``feed(pieces) -> bytes`` of whole events,
+and ``finish() -> bytes`` for those that end the stream. Readers take what ``providers.formats`` has parsed.
+
+Readers and writers of requests raise ``InvalidRequest`` for what cannot be said and must not be dropped.
 """

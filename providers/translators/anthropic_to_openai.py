@@ -2,8 +2,8 @@
 
 import msgspec
 
-from providers.dialects import openai
-from providers.dialects.request_body import InvalidRequest, decoded
+from providers.formats import chat_completions as openai
+from providers.request_body import InvalidRequest, decoded
 from providers.sse import encode
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}

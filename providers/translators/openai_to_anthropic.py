@@ -4,8 +4,8 @@ import time
 
 import msgspec
 
-from providers.dialects.openai import DONE
-from providers.dialects.request_body import InvalidRequest, decoded
+from providers.formats.chat_completions import DONE
+from providers.request_body import InvalidRequest, decoded
 from providers.sse import encode
 
 FINISH_REASONS = {

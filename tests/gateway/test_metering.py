@@ -7,7 +7,7 @@ import pytest
 from gateway import errors
 from gateway.calls import Call, Caller
 from gateway.metering import Meter
-from providers.dialects import openai
+from providers.formats import chat_completions as openai
 from providers.tokens import TokenUsage, count_tokens
 from usage.costs import Rates
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.dialects import anthropic, openai
-from providers.dialects.request_body import InvalidRequest, field, parse_body
 from providers.errors import StreamError
+from providers.formats import chat_completions as openai
+from providers.formats import messages as anthropic
+from providers.request_body import InvalidRequest, field, parse_body
 from providers.sse import EventSplitter
 from providers.tokens import CEILING, TokenUsage
 
@@ -314,4 +315,4 @@ def test_an_answer_of_another_shape_is_none(dialect, body):
     ],
 )
 def test_errors_are_read_in_every_shape(dialect, body, read):
-    assert dialect.read_error(body) == read
+    assert dialect.DIALECT.read_error(body) == read

@@ -6,8 +6,9 @@ import pytest
 
 from gateway.calls import Call, Caller
 from gateway.metering import Meter
-from providers.dialects import anthropic, openai
-from providers.dialects.request_body import InvalidRequest, parse_body
+from providers.formats import chat_completions as openai
+from providers.formats import messages as anthropic
+from providers.request_body import InvalidRequest, parse_body
 from providers.sse import EventSplitter
 from providers.targets import Target
 from providers.translators import anthropic_to_openai, openai_to_anthropic

@@ -1,18 +1,30 @@
 """The body of a call: parsed one level deep, so that what a dialect does not read passes through byte for byte."""
 
 import msgspec
+from django.utils.translation import gettext_noop
 
+_ = gettext_noop
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 MAX_NAME = 200
 
 
-class InvalidRequest(Exception):
-    """The caller's mistake: ``message`` says what, ``param`` where."""
+class Term(str):
+    """A value in a message that is itself a text marked for translation."""
 
-    def __init__(self, message, param=None):
-        super().__init__(message)
+
+class InvalidRequest(Exception):
+    """
+    The caller's mistake: ``message`` says what, ``param`` where.
+
+    ``message`` is a text marked for translation whose ``%(name)s`` are filled from ``values``; the edge says it in the
+    caller's language.
+    """
+
+    def __init__(self, message, param=None, **values):
+        super().__init__(message % values if values else message)
         self.message = message
         self.param = param
+        self.values = values
 
 
 def parse_body(body):
@@ -23,20 +35,19 @@ def parse_body(body):
     Raises ``InvalidRequest``.
     """
     if not body.strip():
-        raise InvalidRequest("The request body is empty; send a JSON object.")
+        raise InvalidRequest(_("The request body is empty; send a JSON object."))
     try:
         body.isascii() or body.decode()
         return _DECODER.decode(body)
     except UnicodeDecodeError as error:
-        raise InvalidRequest(f"The request body is not valid UTF-8 (byte {error.start}).") from None
+        raise InvalidRequest(_("The request body is not valid UTF-8 (byte %(byte)s)."), byte=error.start) from None
     except msgspec.ValidationError:
-        raise InvalidRequest("The request body must be a JSON object.") from None
+        raise InvalidRequest(_("The request body must be a JSON object.")) from None
     except msgspec.DecodeError as error:
-        raise InvalidRequest(
-            f"The request body is not valid JSON: {str(error).removeprefix('JSON is malformed: ')}."
-        ) from None
+        reason = str(error).removeprefix("JSON is malformed: ")
+        raise InvalidRequest(_("The request body is not valid JSON: %(reason)s."), reason=reason) from None
     except RecursionError:
-        raise InvalidRequest("The request body is nested too deeply.") from None
+        raise InvalidRequest(_("The request body is nested too deeply.")) from None
 
 
 def field(fields, name, kind, *, required=False, what):
@@ -48,12 +59,12 @@ def field(fields, name, kind, *, required=False, what):
     raw = fields.get(name)
     if raw is None or bytes(raw) == b"null":
         if required:
-            raise InvalidRequest(f"{name}: field required", name)
+            raise InvalidRequest(_("%(name)s: field required"), name, name=name)
         return None
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, RecursionError):
-        raise InvalidRequest(f"{name}: must be {what}", name) from None
+        raise InvalidRequest(_("%(name)s: must be %(what)s"), name, name=name, what=Term(what)) from None
 
 
 def decoded(fields):
@@ -63,15 +74,17 @@ def decoded(fields):
         try:
             values[name] = msgspec.json.decode(raw)
         except (msgspec.DecodeError, RecursionError):
-            raise InvalidRequest(f"{name}: holds a number out of range, or is nested too deeply", name) from None
+            raise InvalidRequest(
+                _("%(name)s: holds a number out of range, or is nested too deeply"), name, name=name
+            ) from None
     return values
 
 
 def model_name(fields):
     """The required ``model``: text of 1 to 200 printable characters."""
-    name = field(fields, "model", str, required=True, what="a string")
+    name = field(fields, "model", str, required=True, what=_("a string"))
     if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise InvalidRequest(f"model: must be 1 to {MAX_NAME} printable characters", "model")
+        raise InvalidRequest(_("model: must be 1 to %(most)s printable characters"), "model", most=MAX_NAME)
     return name
 
 
@@ -79,6 +92,6 @@ def require_messages(fields):
     """Refuse a body whose ``messages`` is not a list with something in it."""
     raw = bytes(fields.get("messages", b"null"))
     if raw == b"null":
-        raise InvalidRequest("messages: field required", "messages")
+        raise InvalidRequest(_("%(name)s: field required"), "messages", name="messages")
     if not raw.startswith(b"[") or not raw[1:].lstrip(b" \t\r\n").rstrip(b" \t\r\n]"):
-        raise InvalidRequest("messages: must be a list with at least one message", "messages")
+        raise InvalidRequest(_("messages: must be a list with at least one message"), "messages")
