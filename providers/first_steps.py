@@ -5,12 +5,11 @@ from django.utils.translation import gettext_lazy as _
 
 from console.first_steps import Step, register
 from console.models import Member
-from providers.models import Provider
 
 
 def has_provider(workspace):
     """Whether its organization has connected a provider beside the model of this machine."""
-    return workspace.organization.providers.current().exclude(kind=Provider.Kind.LOCAL).exists()
+    return workspace.organization.providers.current().exclude(kind="local").exists()
 
 
 def add():

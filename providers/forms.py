@@ -11,9 +11,8 @@ from django.utils.translation import gettext_lazy as _
 from providers.amounts import AmbiguousAmount, parse_amount
 from providers.discovery import RemoteModel, is_model_name
 from providers.endpoints import normal_base_url
-from providers.models import Provider
 from providers.origins import origin_of
-from providers.presets import PRESETS
+from providers.presets import ADDABLE, PRESETS
 
 LATEST = datetime.datetime(2100, 12, 31, tzinfo=datetime.UTC)
 TYPED = {"autocomplete": "off", "spellcheck": "false"}
@@ -24,8 +23,8 @@ class ProviderForm(forms.Form):
 
     kind = forms.ChoiceField(
         label=_("Kind"),
-        choices=[(kind, kind.label) for kind in (Provider.Kind.OPENAI, Provider.Kind.ANTHROPIC)],
-        initial=Provider.Kind.OPENAI,
+        choices=[(kind, PRESETS[kind].name) for kind in ADDABLE],
+        initial="openai",
         widget=forms.RadioSelect,
     )
     name = forms.CharField(

@@ -20,7 +20,7 @@ def register_local_model(*, organization, url):
 
     Repeating it changes nothing.
     """
-    provider = Provider.objects.current().filter(organization=organization, kind=Provider.Kind.LOCAL).first()
+    provider = Provider.objects.current().filter(organization=organization, kind="local").first()
     if provider is None:
         if url:
             _record(_create(organization, f"{url}/v1"), "provider.created")
@@ -39,7 +39,7 @@ def register_local_model(*, organization, url):
 def _create(organization, base_url):
     taken = set(organization.providers.current().values_list("name", flat=True))
     name = next(name for name in (NAME, *(f"{NAME} {n}" for n in range(2, len(taken) + 3))) if name not in taken)
-    provider = Provider(organization=organization, kind=Provider.Kind.LOCAL, name=name, base_url=base_url)
+    provider = Provider(organization=organization, kind="local", name=name, base_url=base_url)
     provider.full_clean()
     provider.save()
     # Where a person has given the name to another model, that one keeps it.

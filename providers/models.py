@@ -1,13 +1,16 @@
 """Who can answer: providers, the models they sell and what those cost from which day."""
 
 from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from console.ids import new_id
 from console.models import Organization
-from providers.presets import PRESETS, preset_of
+from providers.capabilities import type_of, validate_capabilities
+from providers.presets import PRESETS, kind_choices, preset_of
+from providers.rates import validate_tiers
 
 
 def new_provider_id():
@@ -16,6 +19,13 @@ def new_provider_id():
 
 def new_model_id():
     return new_id("model")
+
+
+def seconds():
+    """A timeout of a provider; ``None`` is the server's default."""
+    return models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3600)]
+    )
 
 
 class RemovableQuerySet(models.QuerySet):
@@ -33,14 +43,9 @@ class Provider(models.Model):
     that it answered, and no credential; its models are removed with it.
     """
 
-    class Kind(models.TextChoices):
-        OPENAI = "openai", _("OpenAI-compatible")
-        ANTHROPIC = "anthropic", _("Anthropic-compatible")
-        LOCAL = "local", _("On this machine")
-
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="providers")
     uid = models.CharField(max_length=40, unique=True, default=new_provider_id, editable=False)
-    kind = models.CharField(_("kind"), max_length=20, choices=Kind)
+    kind = models.CharField(_("kind"), max_length=20, choices=kind_choices)
     name = models.CharField(_("name"), max_length=80)
     base_url = models.URLField(_("base URL"), max_length=300)
     sealed_credential = models.BinaryField(null=True, editable=False)
@@ -48,6 +53,9 @@ class Provider(models.Model):
     approved_private_origin = models.CharField(
         max_length=300, blank=True, editable=False, help_text="Set by the operator's command line alone."
     )
+    connect_timeout_s = seconds()
+    first_byte_timeout_s = seconds()
+    idle_timeout_s = seconds()
     disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -77,7 +85,7 @@ class Provider(models.Model):
     @property
     def is_local(self):
         """Whether the server itself manages it."""
-        return self.kind == self.Kind.LOCAL
+        return self.kind == "local"
 
     @property
     def preset(self):
@@ -90,11 +98,52 @@ class Provider(models.Model):
         return PRESETS[self.kind].dialect
 
 
+class CatalogModel(models.Model):
+    """
+    A model as the catalogue knows it: facts that anybody can look up, the same for every organization.
+
+    ``catalog`` is whose price list it stands in. ``match`` says by which names it is asked for, ``rates`` and ``tiers``
+    what it costs in ``currency`` (``providers.rates``); no rates are no price. ``providers.catalog`` writes it.
+    """
+
+    catalog = models.CharField(max_length=40)
+    position = models.PositiveIntegerField(help_text="The first entry of a list that matches a name is the one.")
+    name = models.CharField(max_length=200)
+    display_name = models.CharField(max_length=200, blank=True)
+    match = models.JSONField()
+    context_window = models.PositiveIntegerField(null=True)
+    max_output_tokens = models.PositiveIntegerField(null=True)
+    capabilities = models.JSONField(default=list, validators=[validate_capabilities])
+    lifecycle = models.CharField(max_length=10, default="active")
+    currency = models.CharField(max_length=3, default="USD")
+    rates = models.JSONField(default=dict)
+    tiers = models.JSONField(default=list, validators=[validate_tiers])
+    source = models.CharField(max_length=80)
+    checked_on = models.DateField()
+
+    class Meta:
+        ordering = ["catalog", "position"]
+        constraints = [models.UniqueConstraint(fields=["catalog", "name"], name="providers_catalogmodel_name")]
+
+    def __str__(self):
+        return f"{self.catalog}: {self.name}"
+
+
+class Lifecycle(models.TextChoices):
+    """Whether a model's maker still wants it to be used."""
+
+    ACTIVE = "active", _("Active")
+    DEPRECATED = "deprecated", _("Deprecated")
+    RETIRED = "retired", _("Retired")
+
+
 class ProviderModel(models.Model):
     """
     A model as one provider sells it. Clients ask for ``public_name``; the provider is asked for ``name``.
 
-    A removed model keeps its name and its prices for the requests that it answered; another may take the name.
+    ``catalog_model`` is what the catalogue says of it; with ``follows_catalog`` a change of the price there sets a new
+    price here. A removed model keeps its name and its prices for the requests that it answered; another may take the
+    name.
     """
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="models")
@@ -104,6 +153,12 @@ class ProviderModel(models.Model):
     public_name = models.CharField(_("name"), max_length=200)
     context_window = models.PositiveIntegerField(_("context window"), null=True, blank=True)
     max_output_tokens = models.PositiveIntegerField(_("maximum output"), null=True, blank=True)
+    capabilities = models.JSONField(
+        default=list, blank=True, validators=[validate_capabilities], help_text="Empty: not known."
+    )
+    lifecycle = models.CharField(max_length=10, choices=Lifecycle, default=Lifecycle.ACTIVE)
+    catalog_model = models.ForeignKey(CatalogModel, models.SET_NULL, null=True, blank=True, related_name="+")
+    follows_catalog = models.BooleanField(default=False)
     series = models.PositiveSmallIntegerField(default=1, help_text="Its colour: one of the nine series of tokens.css.")
     disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -131,12 +186,27 @@ class ProviderModel(models.Model):
     def __str__(self):
         return self.public_name
 
+    @property
+    def type(self):
+        """What it is for: a ``capabilities.ModelType``."""
+        return type_of(self.capabilities)
+
+
+def batch_rate():
+    """What a million tokens cost in a batch; never below zero."""
+    return models.DecimalField(
+        max_digits=14, decimal_places=6, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
+
 
 class Price(models.Model):
     """
     What a model costs from ``valid_from`` until the next price, per million tokens, in the organization's currency.
 
-    Written once; a new price is a new row. A cache rate that is ``None`` is charged at the input rate.
+    Written once; a new price is a new row. A cache rate that is ``None`` is charged at the input rate, a batch rate
+    that is ``None`` at the rate of a plain request. ``tiers`` (``providers.rates``) replace the rates for the whole of
+    a request whose input, cached or not, passes their number of tokens. ``source`` says where the price was taken
+    from; empty, somebody typed it.
     """
 
     provider_model = models.ForeignKey(ProviderModel, models.CASCADE, related_name="prices")
@@ -148,6 +218,13 @@ class Price(models.Model):
     cache_write_1h_per_mtok = models.DecimalField(
         _("cache write, 1 hour"), max_digits=14, decimal_places=6, null=True, blank=True
     )
+    batch_input_per_mtok = batch_rate()
+    batch_output_per_mtok = batch_rate()
+    batch_cache_read_per_mtok = batch_rate()
+    batch_cache_write_per_mtok = batch_rate()
+    batch_cache_write_1h_per_mtok = batch_rate()
+    tiers = models.JSONField(default=list, blank=True, validators=[validate_tiers])
+    source = models.CharField(max_length=80, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
 

@@ -352,7 +352,7 @@ _ALL = (
         dialect="openai",
         base_url="",
         auth="none",
-        endpoints=_paths("chat_completions", "completions", "messages", "count_tokens", "models"),
+        endpoints=_paths("chat_completions", "completions", "count_tokens", "models"),
         needs_credential=False,
     ),
 )  # fmt: skip

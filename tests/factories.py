@@ -62,7 +62,7 @@ def make_provider(organization, *, credential=None, **fields):
     """An OpenAI-compatible provider, with its credential sealed where one is given."""
     number = next(_numbers)
     fields = {
-        "kind": Provider.Kind.OPENAI,
+        "kind": "openai",
         "name": f"Provider {number}",
         "base_url": f"https://provider{number}.example.org/v1",
     } | fields

@@ -206,7 +206,7 @@ def test_what_was_removed_gives_its_names_back(organization, alice):
 
 
 def test_the_model_on_this_machine_is_the_servers_own(organization, alice):
-    local = make_provider(organization, kind=Provider.Kind.LOCAL, base_url="http://127.0.0.1:8095/v1")
+    local = make_provider(organization, kind="local", base_url="http://127.0.0.1:8095/v1")
     for change in (
         lambda: services.update_provider(provider=local, name="Mine", base_url="https://evil.example.org", actor=alice),
         lambda: services.set_credential(provider=local, credential=KEY, actor=alice),

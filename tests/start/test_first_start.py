@@ -96,7 +96,7 @@ def test_the_time_zone_is_the_machines(monkeypatch):
 def test_the_local_model_is_offered_for_nothing(organization):
     register_local_model(organization=organization, url="http://127.0.0.1:21111")
     provider = Provider.objects.get()
-    assert (provider.name, provider.kind) == ("On this machine", Provider.Kind.LOCAL)
+    assert (provider.name, provider.kind) == ("On this machine", "local")
     assert provider.base_url == "http://127.0.0.1:21111/v1"
     model = ProviderModel.objects.get()
     assert (model.name, model.public_name) == ("smollm2-135m-instruct", "smollm2-135m-instruct")
@@ -129,7 +129,7 @@ def test_names_that_people_gave_stay_theirs(organization):
     provider = factories.make_provider(organization, name="On this machine")
     factories.make_model(provider, "smollm2-135m-instruct")
     register_local_model(organization=organization, url="http://127.0.0.1:21111")
-    assert Provider.objects.get(kind=Provider.Kind.LOCAL).name == "On this machine 2"
+    assert Provider.objects.get(kind="local").name == "On this machine 2"
     assert ProviderModel.objects.get().provider == provider
 
 

@@ -9,7 +9,7 @@ from console.models import Organization
 from providers import services
 from providers.amounts import AmbiguousAmount, parse_amount
 from providers.discovery import RemoteModel
-from providers.presets import PRESETS
+from providers.presets import ADDABLE, PRESETS
 
 
 class Command(BaseCommand):
@@ -18,7 +18,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("--kind", required=True, choices=["openai", "anthropic"])
+        parser.add_argument("--kind", required=True, choices=ADDABLE)
         parser.add_argument("--name", required=True)
         parser.add_argument("--base-url", help="default: where the maker of this kind serves it")
         parser.add_argument(
