@@ -19,7 +19,7 @@ from gateway import metrics
 from gateway.calls import Caller
 from providers.credentials import CredentialUnreadable, Secret, unseal
 from providers.endpoints import auth_headers
-from providers.models import Provider, ProviderModel
+from providers.models import ProviderModel
 from providers.origins import is_private_allowed
 from providers.targets import Target
 from usage.costs import rates_of
@@ -156,6 +156,7 @@ def load(revision):
 
 def _target(row):
     provider = row.provider
+    preset = provider.preset
     try:
         secret: Secret | None = unseal(provider)
         is_usable = True
@@ -168,14 +169,21 @@ def _target(row):
         provider_model_id=row.pk,
         provider_id=provider.pk,
         provider_name=provider.name,
-        dialect=provider.dialect,
+        kind=provider.kind,
+        dialect=preset.dialect,
+        adapter=preset.adapter,
+        endpoints=preset.endpoints,
         base_url=provider.base_url,
         private_allowed=is_private_allowed(provider.base_url, provider.approved_private_origin),
-        headers=auth_headers(provider.preset, secret),
+        headers=auth_headers(preset, secret),
+        credential=secret,
         is_usable=is_usable,
+        model_field=preset.model_field,
+        max_tokens_field=preset.max_tokens_field,
+        drops=preset.drops,
+        takes_stream_options=preset.stream_options,
         created=int(row.created_at.timestamp()),
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
-        counts_tokens=provider.dialect == "anthropic" or provider.kind == Provider.Kind.LOCAL,
         prices=tuple((price.valid_from.timestamp(), rates_of(price)) for price in row.prices.all()),
     )

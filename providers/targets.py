@@ -1,8 +1,11 @@
-"""Whom to ask: one model at one provider, with all that a call needs, as an immutable value."""
+"""Whom to ask: one model at one provider, and the routes that lead to such targets, as immutable values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
+
+from providers.credentials import Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,9 +13,10 @@ class Target:
     """
     A model as clients know it and as its provider does.
 
-    ``headers`` hold the provider's credential: they never show in a repr. ``created`` is a Unix time. ``prices`` are
-    pairs of Unix time and ``usage.costs.Rates``, newest first. ``counts_tokens`` says that the provider itself answers
-    ``count_tokens`` in the Anthropic shape.
+    ``kind`` is the provider's preset, ``dialect`` the wire format that it speaks at heart, and ``endpoints`` the paths
+    of the formats in which it can be asked. ``headers`` and ``credential`` are secret: they never show in a repr.
+    ``created`` is a Unix time. ``prices`` are pairs of Unix time and ``usage.costs.Rates``, newest first. Timeouts are
+    seconds, ``None`` meaning the adapter's own. No ``capabilities`` mean that nothing is known.
     """
 
     public_name: str
@@ -28,17 +32,35 @@ class Target:
     created: int
     context_window: int | None
     max_output_tokens: int | None
-    counts_tokens: bool
+    endpoints: Mapping[str, str] = field(repr=False)
+    kind: str = "openai-compatible"
+    adapter: str = "http"
+    credential: Secret | None = field(default=None, repr=False)
+    model_field: str = "model"
+    max_tokens_field: str = "max_tokens"
+    drops: frozenset[str] = frozenset()
+    takes_stream_options: bool = True
+    capabilities: tuple[str, ...] = ()
+    lifecycle: str = "active"
+    aliases: tuple[str, ...] = ()
     prices: tuple = ()
+    connect_timeout: float | None = None
+    first_byte_timeout: float | None = None
+    idle_timeout: float | None = None
     encoded_name: msgspec.Raw = field(init=False, repr=False)
+    main_format: str = field(init=False, repr=False)
 
     def __post_init__(self):
         object.__setattr__(self, "encoded_name", msgspec.Raw(msgspec.json.encode(self.upstream_name)))
+        main = "messages" if self.dialect == "anthropic" else "chat_completions"
+        if main not in self.endpoints and "responses" in self.endpoints:
+            main = "responses"
+        object.__setattr__(self, "main_format", main)
 
     @property
-    def max_tokens_field(self):
-        """How this OpenAI-shaped provider spells the output limit: OpenAI's own newer models refuse the old name."""
-        return "max_completion_tokens" if self.base_url.startswith("https://api.openai.com/") else "max_tokens"
+    def counts_tokens(self):
+        """Whether the provider itself answers ``count_tokens`` in the Anthropic shape."""
+        return "count_tokens" in self.endpoints
 
     def rates_at(self, moment):
         """The rates valid at a Unix time; ``None`` where the model had no price then."""
@@ -46,3 +68,21 @@ class Target:
             if valid_from <= moment:
                 return rates
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    A name that clients ask for, and the targets that may answer: in order, or by ``weights`` where there are any.
+
+    Every model is a route to itself, and first among the targets of its own name.
+    """
+
+    name: str
+    targets: tuple[Target, ...]
+    weights: tuple[int, ...] = ()
+
+    @property
+    def target(self):
+        """The one that speaks for the name in model lists."""
+        return self.targets[0]

@@ -19,7 +19,7 @@ def target(**fields):
         "public_name": "public", "upstream_name": "upstream", "provider_model_id": 1, "provider_id": 1,
         "provider_name": "p", "dialect": "openai", "base_url": "https://x.example/v1", "private_allowed": False,
         "headers": {}, "is_usable": True, "created": 0, "context_window": None, "max_output_tokens": None,
-        "counts_tokens": False,
+        "endpoints": {},
     }  # fmt: skip
     return Target(**known | fields)
 
@@ -81,7 +81,7 @@ def test_an_anthropic_request_becomes_an_openai_one():
 
 
 def test_openai_itself_is_told_of_the_limit_by_its_newer_name():
-    body, _ = translated(anthropic_to_openai, HELLO | {"max_tokens": 5}, base_url="https://api.openai.com/v1")
+    body, _ = translated(anthropic_to_openai, HELLO | {"max_tokens": 5}, max_tokens_field="max_completion_tokens")
     assert body["max_completion_tokens"] == 5
     assert "max_tokens" not in body
 
