@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
-from usage.costs import KINDS, PER_NANO, cost_of, rates_of, terms_of
+from providers.rates import field_of
+from usage.costs import KINDS, PER_NANO, applied, cost_of, rates_of, terms_of
 from usage.models import Outcome, Source, UsageSource
 
 
@@ -48,7 +49,8 @@ class Cost:
 
     ``state`` is ``priced``; or why there are no terms: ``refused``, ``nothing`` (no token was used), ``unpriced``,
     ``gone`` (its price was deleted).
-    ``nanos`` is what the terms come to, ``agrees`` whether the row says the same.
+    ``nanos`` is what the terms come to, ``agrees`` whether the row says the same. ``above`` is the number of input
+    tokens above which the rates of its lines apply, where they are those of a tier.
     """
 
     state: str
@@ -57,6 +59,7 @@ class Cost:
     amount: int = 0
     nanos: int | None = None
     agrees: bool = True
+    above: int | None = None
 
     @property
     def is_finer(self):
@@ -75,10 +78,16 @@ def cost(log):
     if log.price is None:
         return Cost("gone" if log.price_id else "unpriced", nanos=log.cost_nanos)
     rates = rates_of(log.price)
+    above, charged = applied(log, rates)
+    set_kinds = _kinds_with_a_rate(log.price, above)
     terms = {term.kind: term for term in terms_of(log, rates)}
     lines = [
         Line(
-            kind, term.tokens if term else None, getattr(rates, kind), term.amount if term else 0, _borrowed(kind, log)
+            kind,
+            term.tokens if term else None,
+            getattr(charged, kind),
+            term.amount if term else 0,
+            _borrowed(kind, set_kinds),
         )
         for kind in KINDS
         for term in [terms.get(kind)]
@@ -92,19 +101,22 @@ def cost(log):
         sum(term.amount for term in terms.values()),
         nanos,
         nanos == log.cost_nanos,
+        above,
     )
 
 
-def _borrowed(kind, log):
-    """The kind whose price a cache term takes where its own is not set."""
-    price = log.price
-    if kind == "cache_read" and price.cache_read_per_mtok is None:
-        return "input"
-    if kind == "cache_write" and price.cache_write_per_mtok is None:
-        return "input"
-    if kind == "cache_write_1h" and price.cache_write_1h_per_mtok is None:
-        return "input" if price.cache_write_per_mtok is None else "cache_write"
-    return ""
+def _kinds_with_a_rate(price, above):
+    """The kinds for which a price, or its tier that begins ``above`` so many tokens, has a rate of its own."""
+    if above is not None:
+        return next(tier for tier in price.tiers if tier["above"] == above).keys()
+    return {kind for kind in KINDS if getattr(price, field_of(kind)) is not None}
+
+
+def _borrowed(kind, set_kinds):
+    """The kind whose rate a cache term takes where there is none of its own."""
+    if kind not in ("cache_read", "cache_write", "cache_write_1h") or kind in set_kinds:
+        return ""
+    return "cache_write" if kind == "cache_write_1h" and "cache_write" in set_kinds else "input"
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,21 @@ def test_a_count_that_is_unknown_is_not_charged_and_that_is_said(alice_client, w
     assert "The tokens are an estimate" in text
 
 
+def test_a_request_past_a_tier_shows_the_rates_of_that_tier(alice_client, workspace, organization):
+    model = make_model(make_provider(organization))
+    price = make_price(model, tiers=[{"above": 200_000, "input": "6", "output": "22.5"}])
+    log = make_request_log(workspace, provider_model=model, price=price, input_tokens=200_001, cache_read_tokens=10)
+    log.cost_nanos = cost_of(log, rates_of(price))
+    log.save()
+
+    text = words(alice_client.get(detail_url(log)).text)
+
+    assert "It had more than 200,000 tokens of input" in text
+    assert "× 6.00" in text
+    assert "no price of its own: charged as input" in text
+    assert "do not come to" not in text
+
+
 NOTHING = dict.fromkeys(
     ["input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens"]
 ) | {"usage_source": UsageSource.NONE}
