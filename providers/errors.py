@@ -21,11 +21,19 @@ class ProviderError(Exception):
 
 
 class Unreachable(ProviderError):
-    pass
+    """``timeout`` is ``connect`` where the connection was not there in time; nothing was sent then."""
+
+    def __init__(self, message, detail="", *, timeout=None):
+        super().__init__(message, detail)
+        self.timeout = timeout
 
 
 class TimedOut(ProviderError):
-    pass
+    """``timeout`` says which: ``first_byte`` before anything of the answer, ``idle`` in the middle of it."""
+
+    def __init__(self, message, detail="", *, timeout):
+        super().__init__(message, detail)
+        self.timeout = timeout
 
 
 class Broken(ProviderError):

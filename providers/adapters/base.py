@@ -62,7 +62,7 @@ class Adapter:
         except aiohttp.ConnectionTimeoutError as error:
             raise Unreachable("The provider did not take the connection in time.", repr(error)) from None
         except TimeoutError as error:
-            raise TimedOut("The provider did not answer in time.", repr(error)) from None
+            raise TimedOut("The provider did not answer in time.", repr(error), timeout="first_byte") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unreachable("The provider could not be reached.", repr(error)) from None
         if response.status == 200 and response.headers.get("content-encoding", "identity").lower() == "identity":
@@ -79,7 +79,7 @@ class Adapter:
         try:
             body = await _whole(response)
         except TimeoutError as error:
-            raise TimedOut("The provider did not finish its answer in time.", repr(error)) from None
+            raise TimedOut("The provider did not finish its answer in time.", repr(error), timeout="idle") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Broken("The provider's answer was cut off.", repr(error)) from None
         return body
@@ -89,7 +89,9 @@ class Adapter:
         try:
             return await response.content.readany()
         except TimeoutError as error:
-            raise TimedOut("The provider went silent in the middle of its answer.", repr(error)) from None
+            raise TimedOut(
+                "The provider went silent in the middle of its answer.", repr(error), timeout="idle"
+            ) from None
         except (aiohttp.ClientError, OSError) as error:
             raise Broken("The provider's answer was cut off.", repr(error)) from None
 
