@@ -1,5 +1,8 @@
 """Messages, plain and streamed: ``POST /v1/messages``; and counting their tokens."""
 
+import datetime
+import functools
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -7,7 +10,7 @@ from django.utils.translation import gettext_noop
 
 from providers.dialects import anthropic
 from providers.errors import StreamError
-from providers.request_body import field, model_name, require_messages
+from providers.request_body import InvalidRequest, field, model_name, require_messages
 from providers.tokens import TokenUsage, count_of
 
 _ = gettext_noop
@@ -15,25 +18,35 @@ NAME = "messages"
 DIALECT = anthropic
 PROMPT_FIELDS = ("system", "messages", "tools")
 MAX_TOKENS = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# From this version on a request may not sample, quote its own user or hold documents that the model wrote.
+STRICT_VERSION = "2026-10-21"
+SAMPLING = ("temperature", "top_p", "top_k")
+INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation")
+NOTHING = msgspec.Raw()
 
 
 class Written(msgspec.Struct):
-    """A content block or a delta: the fields that hold what was written."""
+    """A content block or a delta: the fields that hold what was written. ``input`` is JSON as it came."""
 
     type: Any = None
     text: Any = None
     thinking: Any = None
+    signature: Any = None
+    data: Any = None
     partial_json: Any = None
+    id: Any = None
     name: Any = None
-    input: Any = None
+    input: msgspec.Raw = NOTHING
     stop_reason: Any = None
     stop_sequence: Any = None
+    stop_details: Any = None
 
 
 class Message(msgspec.Struct):
     content: list[Written] | None = None
     stop_reason: Any = None
     stop_sequence: Any = None
+    stop_details: Any = None
     model: Any = None
     usage: Any = None
 
@@ -48,27 +61,98 @@ class StreamEvent(msgspec.Struct):
     index: Any = None
 
 
+class AskedTurn(msgspec.Struct):
+    role: Any = None
+    content: msgspec.Raw = NOTHING
+
+
+class AskedBlock(msgspec.Struct):
+    type: Any = None
+    citations: msgspec.Raw = NOTHING
+
+
 _EVENT = msgspec.json.Decoder(StreamEvent)
 _MESSAGE = msgspec.json.Decoder(Message)
+_TURNS = msgspec.json.Decoder(list[AskedTurn])
+_BLOCKS = msgspec.json.Decoder(list[AskedBlock])
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+@functools.lru_cache(64)
+def is_strict(version):
+    """
+    Whether the rules of ``STRICT_VERSION`` hold under an ``anthropic-version`` header; other dates keep the old ones.
+
+    Raises ``InvalidRequest`` where it is no date.
+    """
+    if version is None:
+        return False
+    try:
+        if not _DATE.fullmatch(version):
+            raise ValueError
+        datetime.date.fromisoformat(version)
+    except ValueError:
+        raise InvalidRequest(_("anthropic-version: must be a date such as 2023-06-01"), "anthropic-version") from None
+    return version >= STRICT_VERSION
 
 
 def read_request(fields, rules=None):
     """
-    Check what every message needs and return ``(model, stream)``.
+    Check what every message needs and return ``(model, stream)``; ``rules`` is the caller's version of the API.
 
     What else stands in ``fields`` is the provider's to judge. Raises ``InvalidRequest``.
     """
+    strict = is_strict(rules)
     model = model_name(fields)
     require_messages(fields)
     field(fields, "max_tokens", MAX_TOKENS, required=True, what=_("a whole number of 0 or more"))
     stream = bool(field(fields, "stream", bool, what=_("true or false")))
+    if strict:
+        _check_strictly(fields, rules)
     return model, stream
 
 
-def read_count_request(fields):
+def read_count_request(fields, rules=None):
     """Check what token counting needs and return the model. Raises ``InvalidRequest``."""
+    strict = is_strict(rules)
     require_messages(fields)
-    return model_name(fields)
+    model = model_name(fields)
+    if strict:
+        _check_strictly(fields, rules)
+    return model
+
+
+def _check_strictly(fields, version):
+    """
+    Refuse what ``STRICT_VERSION`` does, without building the turns: their texts are skipped, not decoded.
+
+    A megabyte takes less than a millisecond.
+    """
+    for name in SAMPLING:
+        if field(fields, name, Any, what="") is not None:
+            raise InvalidRequest(
+                _("%(name)s: not part of version %(version)s of this API"), name, name=name, version=version
+            )
+    try:
+        turns = _TURNS.decode(fields["messages"])
+    except (msgspec.DecodeError, RecursionError):
+        return
+    for index, turn in enumerate(turns):
+        content = bytes(turn.content)
+        if turn.role not in ("user", "assistant") or not content.startswith(b"["):
+            continue
+        try:
+            blocks = _BLOCKS.decode(content)
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        for place, block in enumerate(blocks):
+            where = f"messages[{index}].content[{place}]"
+            if turn.role == "assistant" and block.type == "document":
+                message = _("%(where)s: a turn of the assistant takes no documents in version %(version)s of this API")
+                raise InvalidRequest(message, where, where=where, version=version)
+            if turn.role == "user" and block.type == "text" and bytes(block.citations) not in (b"", b"null"):
+                message = _("%(where)s.citations: a text of the user takes none in version %(version)s of this API")
+                raise InvalidRequest(message, f"{where}.citations", where=where, version=version)
 
 
 def wants_usage(fields):
@@ -84,9 +168,10 @@ def read_usage(usage):
     split = split if isinstance(split, dict) else {}
     written_1h = count_of(split.get("ephemeral_1h_input_tokens"))
     written = count_of(split.get("ephemeral_5m_input_tokens"))
-    if written is None:
-        whole = count_of(usage.get("cache_creation_input_tokens"))
-        written = None if whole is None else max(whole - (written_1h or 0), 0)
+    whole = count_of(usage.get("cache_creation_input_tokens"))
+    if whole is not None:
+        # What the split leaves out lives five minutes.
+        written = max(written or 0, whole - (written_1h or 0))
     details = usage.get("output_tokens_details")
     output = count_of(usage.get("output_tokens"))
     reasoning = count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None
@@ -108,8 +193,14 @@ def text_of(written):
     parts = [part for part in (written.text, written.thinking, written.partial_json) if isinstance(part, str)]
     if written.type == "tool_use":
         parts += [written.name] if isinstance(written.name, str) else []
-        parts += [msgspec.json.encode(written.input).decode()] if written.input else []
+        parts += [whole_input(written)]
     return "".join(parts)
+
+
+def whole_input(written):
+    """The JSON text of a tool's input where the block holds it; empty where it is empty or comes in pieces."""
+    text = bytes(written.input).decode()
+    return "" if text in ("", "{}", "null") or not text[1:-1].strip() else text
 
 
 def read_answer(body, meter):
@@ -120,7 +211,8 @@ def read_answer(body, meter):
         raise ValueError(str(error)) from None
     if message.content is None:
         raise ValueError("no content")
-    _begin(message, meter)
+    _saw_model(message, meter)
+    meter.saw_usage(read_usage(message.usage))
     for block in message.content:
         if text := text_of(block):
             meter.saw_text(text)
@@ -135,6 +227,7 @@ class StreamReader:
     def __init__(self, meter, *, hide_usage=False):
         self.meter = meter
         self.ended = False
+        self.usage = {}
 
     def saw(self, event):
         """Read one event: the bytes to pass on, and the parsed ``StreamEvent`` or ``None``. Raises ``StreamError``."""
@@ -150,9 +243,11 @@ class StreamReader:
                 if written is not None and (text := text_of(written)):
                     self.meter.saw_text(text)
             case "message_start" if said.message is not None:
-                _begin(said.message, self.meter, placeholder=True)
+                _saw_model(said.message, self.meter)
+                # What message_start says of the output is a placeholder; the count comes with message_delta.
+                self._saw_usage(said.message.usage, without=("output_tokens", "output_tokens_details"))
             case "message_delta":
-                self.meter.saw_usage(read_usage(said.usage))
+                self._saw_usage(said.usage)
                 if said.delta is not None and isinstance(said.delta.stop_reason, str):
                     self.meter.stop_reason = said.delta.stop_reason
             case "message_stop":
@@ -161,15 +256,21 @@ class StreamReader:
                 raise StreamError(*anthropic.told(said.error))
         return event.raw, said
 
+    def _saw_usage(self, usage, without=()):
+        """Tell the meter what the stream has reported up to now: cumulative, each event only what it knows."""
+        if not isinstance(usage, dict):
+            return
+        known = {name: count for name, count in usage.items() if count is not None and name not in without}
+        if not any(count_of(known.get(name)) for name in INPUT_COUNTS):
+            # Some repeat the counts of the input as zeros.
+            known = {name: count for name, count in known.items() if name not in self.usage or name not in INPUT_COUNTS}
+        self.usage |= known
+        self.meter.saw_usage(read_usage(self.usage))
 
-def _begin(message, meter, *, placeholder=False):
+
+def _saw_model(message, meter):
     if isinstance(message.model, str):
         meter.response_model = message.model
-    usage = read_usage(message.usage)
-    if usage is not None and placeholder:
-        # What message_start says of the output is a placeholder; the count comes with message_delta.
-        usage = msgspec.structs.replace(usage, output_tokens=None, reasoning_tokens=None)
-    meter.saw_usage(usage)
 
 
 def is_complete(reader):
