@@ -65,6 +65,16 @@ class Organization(models.Model):
         return self.name
 
 
+class Flavour(models.TextChoices):
+    """Whose extras an OpenAI-shaped answer carries; ``providers.flavours`` has one for each."""
+
+    OPENAI = "openai", "OpenAI"
+    IKALAS = "ikalas", "Ikalas"
+    CLOUD_TEMPLE = "cloud-temple", "Cloud Temple"
+    EVOLINK = "evolink", "EvoLink"
+    EKTOS = "ektos", "Ektos"
+
+
 class Workspace(models.Model):
     """A part of an organization with keys and usage of its own. Its slug is unique on the whole server."""
 
@@ -73,6 +83,7 @@ class Workspace(models.Model):
     name = models.CharField(_("name"), max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
     series = models.PositiveSmallIntegerField(default=1, help_text="Its colour: one of the nine series of tokens.css.")
+    flavour = models.CharField(_("answer style"), max_length=16, choices=Flavour, default=Flavour.OPENAI)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -180,6 +191,9 @@ class ApiKey(models.Model):
     name = models.CharField(_("name"), max_length=80)
     digest = models.BinaryField(max_length=32, unique=True, editable=False)
     hint = models.CharField(max_length=4, editable=False)
+    flavour = models.CharField(
+        _("answer style"), max_length=16, choices=Flavour, blank=True, help_text="Empty: as the workspace has it."
+    )
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
