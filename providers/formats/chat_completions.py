@@ -8,12 +8,12 @@ from django.utils.translation import gettext_noop
 from providers.dialects import openai
 from providers.errors import StreamError
 from providers.request_body import field, model_name, require_messages
-from providers.tokens import TokenUsage, count_of
+from providers.tokens import CEILING, TokenUsage, count_of
 
 _ = gettext_noop
 NAME = "chat_completions"
 DIALECT = openai
-PROMPT_FIELDS = ("messages", "tools")
+PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
 DONE = b"data: [DONE]\n\n"
 
 
@@ -23,6 +23,7 @@ class Delta(msgspec.Struct):
     reasoning: Any = None
     refusal: Any = None
     tool_calls: Any = None
+    function_call: Any = None
 
 
 class Choice(msgspec.Struct):
@@ -31,6 +32,7 @@ class Choice(msgspec.Struct):
     text: Any = None
     finish_reason: Any = None
     index: Any = 0
+    usage: Any = None
 
 
 class Chunk(msgspec.Struct):
@@ -40,6 +42,7 @@ class Chunk(msgspec.Struct):
     usage: Any = None
     error: Any = None
     model: Any = None
+    x_groq: Any = None
 
 
 _CHUNK = msgspec.json.Decoder(Chunk)
@@ -77,59 +80,104 @@ def read_usage(usage):
     """
     Disjoint counts from a usage object of this dialect or one of its kin; ``None`` where it holds none.
 
-    ``prompt_tokens`` includes cached tokens. Twins (``input_tokens``, ``output_tokens``) count only where the first
-    spelling is absent or zero: EvoLink sends them as zeros.
+    ``prompt_tokens`` includes cached tokens and ``completion_tokens`` what was thought, except where ``total_tokens``
+    says otherwise. Of the spellings of a count the first that is not zero speaks: EvoLink sends twins that are.
     """
     if not isinstance(usage, dict):
         return None
-    prompt = count_of(usage.get("prompt_tokens")) or count_of(usage.get("input_tokens"))
-    output = count_of(usage.get("completion_tokens")) or count_of(usage.get("output_tokens"))
-    if prompt is None:
-        prompt = count_of(usage.get("prompt_tokens"))
-    if output is None:
-        output = count_of(usage.get("completion_tokens"))
+    prompt = _count(usage.get("prompt_tokens"), usage.get("input_tokens"))
+    output = _count(usage.get("completion_tokens"), usage.get("output_tokens"))
     if prompt is None and output is None:
         return None
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
-    details = details if isinstance(details, dict) else {}
-    spent = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
-    spent = spent if isinstance(spent, dict) else {}
-    read, written = count_of(details.get("cached_tokens")), count_of(details.get("cache_write_tokens"))
+    details = _details(usage, "prompt_tokens_details", "input_tokens_details")
+    spent = _details(usage, "completion_tokens_details", "output_tokens_details")
+    # DeepSeek's spelling, Moonshot's and LiteLLM's.
+    read = _count(
+        details.get("cached_tokens"),
+        usage.get("prompt_cache_hit_tokens"),
+        usage.get("cached_tokens"),
+        usage.get("cache_read_input_tokens"),
+    )
+    written = _count(details.get("cache_write_tokens"), usage.get("cache_creation_input_tokens"))
+    reasoning = _count(spent.get("reasoning_tokens"), usage.get("reasoning_tokens"))
+    cached = (read or 0) + (written or 0)
     uncached = prompt
-    if prompt is not None and (read or 0) + (written or 0) <= prompt:
+    if prompt is not None:
         # A larger sum means that the provider has left the cache out already.
-        uncached = prompt - (read or 0) - (written or 0)
-    reasoning = count_of(spent.get("reasoning_tokens"))
-    if reasoning is None:
-        reasoning = count_of(usage.get("reasoning_tokens"))
+        includes_cache = cached <= prompt
+        total = count_of(usage.get("total_tokens"))
+        unnamed = (total or 0) - prompt - (output or 0) - (0 if includes_cache else cached)
+        if prompt and unnamed > 0 and total < CEILING:
+            if reasoning and unnamed == reasoning:
+                # xAI counts thoughts beside the completion, and so do many who stand before Gemini.
+                output = (output or 0) + reasoning
+            elif unnamed == cached:
+                includes_cache = False
+            elif not reasoning:
+                # Gemini says what it thought in the total alone.
+                output, reasoning = (output or 0) + unnamed, unnamed
+        uncached = prompt - cached if includes_cache else prompt
     if reasoning is not None and output is not None:
         reasoning = min(reasoning, output)
     return TokenUsage(uncached, read, written, None, output, reasoning)
 
 
+def _count(*spellings):
+    """The first count that is not zero, else the first at all."""
+    counts = [count for value in spellings if (count := count_of(value)) is not None]
+    return next((count for count in counts if count), counts[0] if counts else None)
+
+
+def _details(usage, *names):
+    """The first details object that holds something."""
+    return next((usage[name] for name in names if usage.get(name) and isinstance(usage[name], dict)), {})
+
+
 def content_of(delta):
     """The answer's own words in a delta or message: no reasoning, no tool arguments."""
     if isinstance(delta.content, list):
-        return "".join(
-            part["text"] for part in delta.content if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
+        return "".join(_texts(delta.content))
     return delta.content if isinstance(delta.content, str) else ""
+
+
+def thinking_of(delta):
+    """What a delta or message says of the model's thoughts, under whichever name it comes."""
+    for thoughts in (delta.reasoning_content, delta.reasoning):
+        # OpenRouter and vLLM have sent the same text under both.
+        if isinstance(thoughts, str) and thoughts:
+            return thoughts
+    if not isinstance(delta.content, list):
+        return ""
+    # Mistral's: parts beside those of the answer.
+    found = [part.get("thinking") for part in delta.content if isinstance(part, dict)]
+    return "".join(
+        thoughts if isinstance(thoughts, str) else "".join(_texts(thoughts) if isinstance(thoughts, list) else ())
+        for thoughts in found
+    )
+
+
+def _texts(parts):
+    return [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
 
 
 def text_of(delta):
     """Everything that a delta or message writes, as one string: text, reasoning, refusals and tool arguments."""
     if isinstance(delta.content, str) and not (
-        delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal
+        delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal or delta.function_call
     ):
         return delta.content
-    parts = [content_of(delta)]
-    parts += [part for part in (delta.reasoning_content, delta.refusal) if isinstance(part, str)]
-    if isinstance(delta.reasoning, str) and not isinstance(delta.reasoning_content, str):
-        parts.append(delta.reasoning)
-    for call in delta.tool_calls if isinstance(delta.tool_calls, list) else []:
-        function = call.get("function") if isinstance(call, dict) else None
+    parts = [thinking_of(delta), content_of(delta)]
+    if isinstance(delta.refusal, str):
+        parts.append(delta.refusal)
+    calls = delta.tool_calls if isinstance(delta.tool_calls, list) else []
+    functions = [call.get("function") or call.get("custom") for call in calls if isinstance(call, dict)]
+    for function in [*functions, delta.function_call]:
         if isinstance(function, dict):
-            parts += [part for part in (function.get("name"), function.get("arguments")) if isinstance(part, str)]
+            for written in (function.get("name"), function.get("arguments"), function.get("input")):
+                if isinstance(written, str):
+                    parts.append(written)
+                elif isinstance(written, dict):
+                    parts.append(msgspec.json.encode(written).decode())
     return "".join(parts)
 
 
@@ -181,6 +229,8 @@ class StreamReader:
 def _tell(chunk, meter):
     if chunk.usage is not None:
         meter.saw_usage(read_usage(chunk.usage))
+    elif isinstance(chunk.x_groq, dict):
+        meter.saw_usage(read_usage(chunk.x_groq.get("usage")))
     if isinstance(chunk.model, str) and meter.response_model is None:
         meter.response_model = chunk.model
     for choice in chunk.choices or ():
@@ -189,6 +239,9 @@ def _tell(chunk, meter):
             meter.saw_text(text)
         elif isinstance(choice.text, str) and choice.text:
             meter.saw_text(choice.text)
+        if choice.usage is not None and chunk.usage is None:
+            # Moonshot's place for it.
+            meter.saw_usage(read_usage(choice.usage))
         if isinstance(choice.finish_reason, str):
             meter.stop_reason = choice.finish_reason
 
