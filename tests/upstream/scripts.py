@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 PACED_MODEL = re.compile(r"m-(\d+)-(\d+)$")
 ABSURD_USAGE = {"prompt_tokens": -5, "completion_tokens": 10**18, "total_tokens": "many"}
@@ -23,6 +24,29 @@ class Bill:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A call that the model makes; in a stream its arguments come in fragments of a few characters."""
+
+    id: str
+    name: str
+    arguments: str
+
+    @property
+    def fragments(self):
+        return [self.arguments[start : start + 7] for start in range(0, len(self.arguments), 7)]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one chunk of a stream brings: ``kind`` is reasoning, text, call (one begins) or arguments."""
+
+    kind: str
+    text: str = ""
+    index: int = 0  # of the call
+    call: ToolCall | None = None
+
+
+@dataclass(frozen=True)
 class Script:
     """
     One answer. The default is a good one: eight chunks of text, one token each, with its usage told.
@@ -33,6 +57,8 @@ class Script:
     # The answer
     chunks: int = 8
     text: tuple[str, ...] = ()  # the chunks themselves, where their wording matters; else "token " each
+    reasoning: tuple[str, ...] = ()  # what it thinks before, in chunks, where its wire shows that
+    tools: tuple[ToolCall, ...] = ()  # what it calls after; without a text of its own there is none then
     stop: str = "stop"  # the OpenAI finish_reason; Anthropic answers carry its counterpart
     input_tokens: int | None = None  # None: about a token for every four characters of the body
     cache_read_tokens: int = 0
@@ -52,7 +78,8 @@ class Script:
     headers: tuple[tuple[str, str], ...] = ()
 
     # The faults
-    status: int = 200  # any other: refuse with `body`
+    status: int = 200  # any other: refuse with `body`, or with `message` as this provider words errors
+    message: str = "Refused by the script."
     body: bytes | None = None  # sent instead of the answer, with `content_type`
     content_type: str = "application/json"
     silent: bool = False  # read the request and never answer
@@ -83,7 +110,21 @@ class Script:
 
     @property
     def pieces_of_text(self):
-        return self.text or ("token ",) * self.chunks
+        return self.text or (() if self.tools else ("token ",) * self.chunks)
+
+    @property
+    def whole_text(self):
+        return "".join(self.pieces_of_text)
+
+    @cached_property
+    def pieces(self):
+        """All of the answer in order, one output token each."""
+        pieces = [Piece("reasoning", text) for text in self.reasoning]
+        pieces += [Piece("text", text) for text in self.pieces_of_text]
+        for index, call in enumerate(self.tools):
+            pieces.append(Piece("call", index=index, call=call))
+            pieces += [Piece("arguments", fragment, index, call) for fragment in call.fragments]
+        return pieces
 
     def bill(self, body, sent=None):
         """The cost of an answer of ``sent`` chunks, by default of all, to a request ``body``."""
@@ -92,8 +133,8 @@ class Script:
             input_tokens,
             self.cache_read_tokens,
             self.cache_write_tokens,
-            len(self.pieces_of_text) if sent is None else sent,
-            self.reasoning_tokens,
+            len(self.pieces) if sent is None else sent,
+            self.reasoning_tokens + len(self.reasoning),
         )
 
     def but(self, **changes):

@@ -13,9 +13,17 @@ from dataclasses import dataclass, field
 
 import httptools
 
+from tests.upstream.providers import FAMILY, PROVIDERS, Provider, credential_of
 from tests.upstream.scripts import Bill, Playlist, Script
-from tests.upstream.wire import Anthropic, OpenAI, dumps, model_list
+from tests.upstream.wire import dumps, embeddings, moderations
 
+# The endpoints that answer in words, and which wire format of a provider that is.
+ANSWERS = {
+    "chat/completions": "chat",
+    "completions": "completions",
+    "messages": "messages",
+    "responses": "responses",
+}
 MARKER = re.compile(rb"id=([\w.-]+)")
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 
@@ -35,6 +43,8 @@ class Received:
     finished: bool = False
     left_at: float | None = None
     bill: Bill | None = None
+    provider: Provider = FAMILY
+    endpoint: str = ""  # of the family, such as chat/completions, however this provider calls it
 
     @property
     def json(self):
@@ -46,7 +56,7 @@ class Received:
 
     @property
     def model(self):
-        return self.json.get("model")
+        return self.json.get(self.provider.model_field)
 
     @property
     def marker(self):
@@ -62,6 +72,8 @@ class Received:
 
 class Upstream:
     """A scripted provider on a free port of 127.0.0.1; a context manager."""
+
+    connection_class = property(lambda self: Connection)
 
     def __init__(self, *, port=0, models=("scripted-1",), credential=None):
         self.models = list(models)
@@ -102,10 +114,14 @@ class Upstream:
         """What a provider of either kind is given as its base URL."""
         return f"{self.origin}/v1"
 
+    def url_of(self, name):
+        """The base URL of the provider ``name``, which is one of ``providers.PROVIDERS``."""
+        return f"{self.origin}/{name}{PROVIDERS[name].base}"
+
     @property
     def calls(self):
         """The requests for an answer: no model lists, no token counts."""
-        return [r for r in self.requests if r.path.endswith(("/chat/completions", "/messages"))]
+        return [r for r in self.requests if r.endpoint in ANSWERS]
 
     def billed(self):
         """The sum of all that was billed."""
@@ -144,7 +160,7 @@ class Upstream:
             self._loop = asyncio.get_running_loop()
             self._ended = asyncio.Event()
             server = await self._loop.create_server(
-                lambda: Connection(self), "127.0.0.1", self.port, backlog=2048, reuse_address=True
+                lambda: self.connection_class(self), "127.0.0.1", self.port, backlog=2048, reuse_address=True
             )
             self.port = server.sockets[0].getsockname()[1]
             ready.set()
@@ -202,7 +218,15 @@ class Connection(asyncio.Protocol):
         path = self.target.decode("latin-1").split("?")[0]
         method = self.parser.get_method().decode()
         self.upstream.received += 1
-        request = Received(method, path, self.headers, b"".join(self.body), f"upstream-{self.upstream.received}")
+        name, _, rest = path.removeprefix("/").partition("/")
+        provider = PROVIDERS.get(name, FAMILY)
+        within = f"/{rest}".removeprefix(provider.base) if provider is not FAMILY else path.removeprefix("/v1")
+        endpoint = dict(provider.paths).get(within.removeprefix("/"), within.removeprefix("/"))
+        request = Received(
+            *(method, path, self.headers, b"".join(self.body), f"upstream-{self.upstream.received}"),
+            provider=provider,
+            endpoint=endpoint,
+        )
         self.upstream.requests.append(request)
         self.current = request
         self.task = asyncio.get_running_loop().create_task(self._answer(request))
@@ -224,30 +248,43 @@ class Connection(asyncio.Protocol):
             raise
 
     async def _play(self, request):
-        wanted = self.upstream.credential
-        given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
-        if wanted is not None and given != wanted:
-            await self._send(Script.refuse(401, message="Wrong credential."))
-        elif request.path.endswith("/models"):
-            listed = model_list(self.upstream.models, "anthropic-version" in request.headers)
-            await self._send(Script(body=dumps(listed)))
-        elif request.path.endswith("/messages/count_tokens"):
-            script = self.upstream.script_for(request.model)
-            if script.status == 200:
-                script = Script(body=dumps({"input_tokens": script.bill(request.body).input_tokens}))
-            await self._send(script)
-        elif request.path.endswith("/chat/completions"):
-            await self._complete(request, OpenAI)
-        elif request.path.endswith("/messages"):
-            await self._complete(request, Anthropic)
+        provider = request.provider
+        if not self._is_authorized(request):
+            await self._refuse(request, Script(status=401, message="Wrong credential."))
+        elif request.endpoint not in provider.offers:
+            await self._refuse(request, Script(status=404, message=f"Nothing at {request.path}."))
+        elif request.endpoint == "models":
+            listed = provider.models(self.upstream.models, "anthropic-version" in request.headers)
+            await self._send(Script(body=dumps(listed), headers=provider.headers))
         else:
-            await self._send(Script.refuse(404, message=f"Nothing at {request.path}."))
+            script = self.upstream.script_for(request.model)
+            script = script.but(headers=provider.headers + script.headers) if provider.headers else script
+            await self._act(request, script)
 
-    async def _complete(self, request, dialect):
-        asked = request.json
-        script = self.upstream.script_for(asked.get("model"))
-        if not script.stream_options and "stream_options" in asked:
-            await self._send(Script.refuse(400, message="Unrecognized request argument supplied: stream_options"))
+    def _is_authorized(self, request):
+        if request.provider is FAMILY:
+            wanted = self.upstream.credential
+            given = request.headers.get("x-api-key") or request.headers.get("authorization")
+        else:
+            wanted = credential_of(request.path.split("/")[1])
+            given = request.headers.get(request.provider.auth)
+        return wanted is None or (given or "").removeprefix("Bearer ") == wanted
+
+    async def _refuse(self, request, script):
+        body = dumps(self._wire(request).refusal(script.status, script.message))
+        await self._send(script.but(body=body))
+
+    def _wire(self, request):
+        return getattr(request.provider, ANSWERS.get(request.endpoint, "chat"))
+
+    async def _act(self, request, script):
+        asked, provider = request.json, request.provider
+        unknown = [name for name in asked if name in provider.refuses]
+        if "stream_options" in asked and not (script.stream_options and provider.stream_options):
+            unknown.append("stream_options")
+        if unknown:
+            message = f"Unrecognized request argument supplied: {unknown[0]}"
+            await self._refuse(request, script.but(status=400, message=message))
         elif script.silent:
             await self._until_gone()
         elif script.reset == "before_headers":
@@ -255,36 +292,49 @@ class Connection(asyncio.Protocol):
         elif script.body is not None:
             await self._pause(script.first_byte_delay)
             await self._send(script)
-        else:
+        elif script.status != 200:
             await self._pause(script.first_byte_delay)
-            answer = dialect(script, asked, request.body)
+            await self._refuse(request, script)
+        elif request.endpoint in ANSWERS:
+            await self._pause(script.first_byte_delay)
+            answer = self._wire(request)(script, asked, request.body, request.path)
             if asked.get("stream"):
                 await self._stream(request, script, answer)
             else:
                 await self._whole(request, script, answer)
+        elif request.endpoint == "messages/count_tokens":
+            await self._send(script.but(body=dumps({"input_tokens": script.bill(request.body).input_tokens})))
+        elif request.endpoint == "embeddings":
+            bill = Bill(script.bill(request.body).input_tokens)
+            self._bill(request, bill)
+            await self._send(script.but(body=dumps(embeddings(asked, bill, base64_known=provider.base64))))
+        else:
+            self._bill(request, Bill())
+            await self._send(script.but(body=dumps(moderations(asked))))
 
     async def _whole(self, request, script, answer):
-        await self._pause(script.delay * len(script.pieces_of_text))
+        await self._pause(script.delay * len(script.pieces))
         self._bill(request, answer.bill)
-        request.sent_chunks = len(script.pieces_of_text)
+        request.sent_chunks = len(script.pieces)
         await self._send(script.but(body=answer.whole()), request)
 
     async def _stream(self, request, script, answer):
         """Bill each chunk as it leaves, so that the ledger is right however the stream ends."""
-        self._head(200, "text/event-stream; charset=utf-8", script.headers, framing=script.framing)
+        self._head(200, answer.content_type, script.headers, framing=script.framing)
         if script.reset == "after_headers":
             await asyncio.sleep(0.02)
             raise Broken
         try:
             for event in answer.opening():
                 await self._event(request, script, event)
-            for text in script.pieces_of_text:
+            for piece in script.pieces:
                 if request.sent_chunks == script.stall_after:
                     await self._until_gone()
                 if request.sent_chunks == script.error_after:
                     break
                 await self._pause(script.delay)
-                await self._event(request, script, answer.delta(text, request.sent_chunks + 1))
+                for event in answer.delta(piece, request.sent_chunks + 1):
+                    await self._event(request, script, event)
                 request.sent_chunks += 1
             if script.error_after is not None:
                 for event in answer.error():
@@ -300,7 +350,9 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     async def _event(self, request, script, event):
-        await self._body(request, script, event.replace(b"\n", script.newline), chunked=script.framing == "chunked")
+        if script.newline != b"\n":
+            event = event.replace(b"\n", script.newline)
+        await self._body(request, script, event, chunked=script.framing == "chunked")
 
     async def _body(self, request, script, data, chunked):
         """Write a part of the body in pieces as told, up to the byte where the script cuts."""
