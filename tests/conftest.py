@@ -7,8 +7,8 @@ import pytest
 from django.test import Client
 
 from console.models import Member
-from tests import factories
-from tests.server import Server, free_port
+from tests import factories, schedule
+from tests.server import Server, closed_port
 from tests.upstream import Upstream
 
 # Django is set up by now; servers that tests start as child processes must take the product's own settings.
@@ -21,16 +21,27 @@ hypothesis.settings.load_profile("comptoir")
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", "live_server"}
 
 
-def pytest_collection_modifyitems(items):
-    """
-    Mark every test that touches the database of this process, so that they run again on PostgreSQL.
-
-    Browser tests come last: once Playwright has started, its event loop is there for the rest of the run.
-    """
-    items.sort(key=lambda item: "playwright" in getattr(item, "fixturenames", ()))
+def pytest_collection_modifyitems(config, items):
+    """Mark every test that touches the database of this process, so that they run again on PostgreSQL."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: schedule.place(item.nodeid)[0])
     for item in items:
         if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("database")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Several processes for the whole suite, none for a part of it or where somebody looks on or steps in."""
+    is_part = config.args_source is not config.ArgsSource.TESTPATHS or config.getoption("keyword")
+    is_watched = config.getoption("capture") == "no" or any(
+        config.getoption(name, False) for name in ("usepdb", "trace", "lf", "failedfirst", "stepwise")
+    )
+    # Half of the time of a test is waiting for servers: three on two cores.
+    return 0 if is_part or is_watched else min(os.cpu_count() + 1, 4)
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return schedule.Scheduler(config, log)
 
 
 @pytest.fixture
@@ -116,11 +127,11 @@ def shared_server(running_upstream, tmp_path_factory):
     Its models: ``gpt-test`` and ``m-…`` of an OpenAI-shaped upstream, ``claude-test`` of an Anthropic-shaped one,
     ``gpt-nowhere`` and ``claude-nowhere`` of providers that do not listen.
     """
-    with Server(tmp_path_factory.mktemp("server")) as server:
+    with Server(tmp_path_factory.mktemp("server")) as server, closed_port() as port:
         server.api_key = server.create_api_key("test")
         server.add_provider(running_upstream.url, "gpt-test", "m-200-20", kind="openai")
         server.add_provider(running_upstream.url, "claude-test", kind="anthropic")
-        nowhere = f"http://127.0.0.1:{free_port()}/v1"
+        nowhere = f"http://127.0.0.1:{port}/v1"
         server.add_provider(nowhere, "gpt-nowhere", kind="openai", name="nowhere (OpenAI)")
         server.add_provider(nowhere, "claude-nowhere", kind="anthropic", name="nowhere (Anthropic)")
         yield server

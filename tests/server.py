@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -223,9 +224,26 @@ class Server:
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """
+    A port of 127.0.0.1 that nothing listens on, and that keeps so until its server is there or there again.
+
+    It lies below those that the system itself gives to sockets, of which other processes ask for many meanwhile.
+    """
+    # Hypothesis seeds the plain generator, with the same number in every process.
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(12_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextlib.contextmanager
+def closed_port():
+    """A port of 127.0.0.1 that refuses every connection, as nobody else can take it meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 def descendants(pid):

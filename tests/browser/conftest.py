@@ -8,6 +8,7 @@ import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
 
 from tests.server import OWNER_EMAIL, OWNER_PASSWORD
 
@@ -36,13 +37,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker("browser")
 
 
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args):
-    own = {"executable_path": CHROMIUM} if CHROMIUM else {}
-    return browser_type_launch_args | own | {"args": QUIET}
+@pytest.fixture(scope="package")
+def browser(pytestconfig):
+    """Chromium, for this folder alone: while Playwright runs, its event loop stands in the way of every other."""
+    options = {"headless": not pytestconfig.getoption("headed"), "slow_mo": pytestconfig.getoption("slowmo")}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, **options)
+        yield browser
+        browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def signed_in_state(browser, site):
     """The owner's session, from the sign-in form."""
     context = browser.new_context(base_url=site.base_url)
