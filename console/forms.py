@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from console.formatting import day
-from console.models import ApiKey, User
+from console.models import ApiKey, Flavour, User
 
 
 class SignInForm(forms.Form):
@@ -36,11 +36,18 @@ class PreferencesForm(forms.Form):
     language = forms.ChoiceField(choices=settings.LANGUAGES, required=False)
 
 
-class ApiKeyForm(forms.Form):
-    """A new key: its name, and until when it works."""
+# What each flavour adds to an answer, in few words.
+EXTRAS = {
+    Flavour.OPENAI: _("OpenAI, without extras"),
+    Flavour.IKALAS: _("Ikalas: its paths, names and limits"),
+    Flavour.CLOUD_TEMPLE: _("Cloud Temple: which machine answered"),
+    Flavour.EVOLINK: _("EvoLink: ranges and usage in full"),
+    Flavour.EKTOS: _("Ektos: models by type"),
+}
 
-    NEVER, ON_DATE = "never", "date"
-    DAYS = (30, 90, 365)
+
+class ApiKeyEditForm(forms.Form):
+    """A key's name, and how its answers are dressed."""
 
     name = forms.CharField(
         label=_("Name"),
@@ -48,6 +55,25 @@ class ApiKeyForm(forms.Form):
         help_text=_("Say what uses it. Names can be changed later."),
         widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True}),
     )
+    flavour = forms.ChoiceField(
+        label=_("Answer style"),
+        required=False,
+        help_text=_("The extras of OpenAI-shaped answers. A base URL that ends in /evolink/v1 or the like goes first."),
+        widget=forms.Select(attrs={"aria-required": "false"}),
+    )
+
+    def __init__(self, *args, workspace, **kwargs):
+        super().__init__(*args, **kwargs)
+        default = gettext("As the workspace (%(name)s)") % {"name": workspace.get_flavour_display()}
+        self.fields["flavour"].choices = [("", default), *EXTRAS.items()]
+
+
+class ApiKeyForm(ApiKeyEditForm):
+    """A new key: also until when it works."""
+
+    NEVER, ON_DATE = "never", "date"
+    DAYS = (30, 90, 365)
+
     expiry = forms.ChoiceField(label=_("Expires"), initial=NEVER)
     expires_on = forms.DateField(
         label=_("Last day"),
@@ -88,12 +114,22 @@ class ApiKeyForm(forms.Form):
         return timezone.now() + timedelta(days=int(expiry))
 
 
-class NameForm(forms.Form):
-    """Another name for a key or a workspace, or the name of a new workspace."""
+class WorkspaceForm(forms.Form):
+    """A workspace's name, and how the answers of its keys are dressed."""
 
     name = forms.CharField(
         label=_("Name"), max_length=80, widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True})
     )
+    flavour = forms.ChoiceField(
+        label=_("Answer style"),
+        choices=EXTRAS,
+        required=False,
+        help_text=_("The extras of OpenAI-shaped answers, for keys that ask for no others."),
+        widget=forms.Select(attrs={"aria-required": "false"}),
+    )
+
+    def clean_flavour(self):
+        return self.cleaned_data["flavour"] or self.initial.get("flavour") or Flavour.OPENAI
 
 
 class ConfirmationForm(forms.Form):

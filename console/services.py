@@ -6,16 +6,17 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from console import api_keys, audit
-from console.models import ApiKey, Workspace
+from console.models import ApiKey, Flavour, Workspace
 from console.revision import bump_revision
 
 
 @transaction.atomic
-def create_api_key(*, workspace, name, created_by, expires_at=None):
+def create_api_key(*, workspace, name, created_by, expires_at=None, flavour=""):
     """
     A new active key of ``workspace``: the pair of the stored object and its secret, shown this once.
 
-    Raises ``ValidationError`` where an active key has that name.
+    ``flavour`` is a ``Flavour``, or empty for the workspace's. Raises ``ValidationError`` where an active key has that
+    name.
     """
     secret = api_keys.new_secret()
     api_key = ApiKey(
@@ -23,22 +24,32 @@ def create_api_key(*, workspace, name, created_by, expires_at=None):
         name=name,
         created_by=created_by,
         expires_at=expires_at,
+        flavour=flavour,
         digest=api_keys.digest(secret, settings.API_KEY_PEPPER),
         hint=secret[-4:],
     )
     api_key.full_clean()
     api_key.save()
-    _changed(api_key, created_by, "api_key.created", expires_at=expires_at.isoformat() if expires_at else None)
+    details = {"expires_at": expires_at.isoformat() if expires_at else None, "flavour": flavour}
+    _changed(api_key, created_by, "api_key.created", **details)
     return api_key, secret
 
 
 @transaction.atomic
-def rename_api_key(*, api_key, name, actor):
-    """Raises ``ValidationError`` where another active key of the workspace has that name."""
-    before, api_key.name = api_key.name, name
+def edit_api_key(*, api_key, name, flavour, actor):
+    """
+    Give the key a name and a ``Flavour``, empty for the workspace's.
+
+    Raises ``ValidationError`` where another active key of the workspace has that name.
+    """
+    before = api_key.name, api_key.flavour
+    api_key.name, api_key.flavour = name, flavour
     api_key.full_clean()
-    api_key.save(update_fields=["name"])
-    _changed(api_key, actor, "api_key.renamed", before=before, after=name)
+    api_key.save(update_fields=["name", "flavour"])
+    if before[0] != name:
+        _changed(api_key, actor, "api_key.renamed", before=before[0], after=name)
+    if before[1] != flavour:
+        _changed(api_key, actor, "api_key.flavour_changed", before=before[1], after=flavour)
 
 
 @transaction.atomic
@@ -69,11 +80,12 @@ def revoke_api_key(*, api_key, actor):
 
 
 @transaction.atomic
-def create_workspace(*, organization, name, actor):
+def create_workspace(*, organization, name, actor, flavour=Flavour.OPENAI):
     """A new workspace; its slug is made from its name. Raises ``ValidationError`` where the name is taken."""
     workspace = Workspace(
         organization=organization,
         name=name,
+        flavour=flavour,
         slug=free_slug(Workspace, name),
         series=organization.workspaces.count() % 9 + 1,
     )
@@ -84,14 +96,22 @@ def create_workspace(*, organization, name, actor):
 
 
 @transaction.atomic
-def rename_workspace(*, workspace, name, actor):
-    """Give another name; the address keeps its slug."""
-    before, workspace.name = workspace.name, name
+def edit_workspace(*, workspace, name, flavour, actor):
+    """
+    Give a name and the ``Flavour`` of all keys that have none of their own; the address keeps its slug.
+
+    Raises ``ValidationError`` where the name is taken.
+    """
+    before = workspace.name, workspace.flavour
+    workspace.name, workspace.flavour = name, flavour
     workspace.full_clean()
-    workspace.save(update_fields=["name"])
-    audit.record(
-        organization=workspace.organization, actor=actor, action="workspace.renamed", target=workspace, before=before
-    )
+    workspace.save(update_fields=["name", "flavour"])
+    told = {"organization": workspace.organization, "actor": actor, "target": workspace}
+    if before[0] != name:
+        audit.record(**told, action="workspace.renamed", before=before[0])
+    if before[1] != flavour:
+        audit.record(**told, action="workspace.flavour_changed", before=before[1], after=flavour)
+        bump_revision()
 
 
 def free_slug(model, name):

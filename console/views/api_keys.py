@@ -1,4 +1,4 @@
-"""The keys of a workspace: list, create, rename, disable, revoke."""
+"""The keys of a workspace: list, create, edit, disable, revoke."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from console import services
 from console.access import get_workspace
-from console.forms import ApiKeyFilterForm, ApiKeyForm, ConfirmationForm, NameForm
+from console.forms import ApiKeyEditForm, ApiKeyFilterForm, ApiKeyForm, ConfirmationForm
 from console.models import ApiKey, Member
 
 PAGE_SIZE = 50
@@ -65,7 +65,7 @@ def _segment_names():
 def api_key_create(request, workspace_slug):
     """Create a key and show its secret, once."""
     workspace = get_workspace(request, workspace_slug)
-    form = ApiKeyForm(request.POST or None)
+    form = ApiKeyForm(request.POST or None, workspace=workspace)
     if request.method == "POST" and form.is_valid():
         try:
             api_key, secret = services.create_api_key(
@@ -73,6 +73,7 @@ def api_key_create(request, workspace_slug):
                 name=form.cleaned_data["name"],
                 created_by=request.user,
                 expires_at=form.expires_at,
+                flavour=form.cleaned_data["flavour"],
             )
         except ValidationError as error:
             _add(form, error)
@@ -98,26 +99,27 @@ def api_key_create(request, workspace_slug):
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def api_key_rename(request, workspace_slug, api_key_uid):
-    """Give a key another name."""
+def api_key_edit(request, workspace_slug, api_key_uid):
+    """Give a key another name or another style of answers."""
     api_key = _get_api_key(request, workspace_slug, api_key_uid)
-    form = NameForm(request.POST or None, initial={"name": api_key.name})
+    initial = {"name": api_key.name, "flavour": api_key.flavour}
+    form = ApiKeyEditForm(request.POST or None, initial=initial, workspace=request.workspace)
     if request.method == "POST" and form.is_valid():
         try:
-            services.rename_api_key(api_key=api_key, name=form.cleaned_data["name"], actor=request.user)
+            services.edit_api_key(api_key=api_key, **form.cleaned_data, actor=request.user)
         except ValidationError as error:
             api_key.refresh_from_db(fields=["name"])
             _add(form, error)
         else:
-            return _done(request, _("Key renamed to %(name)s") % {"name": api_key.name})
+            return _done(request, _("Key %(name)s saved") % {"name": api_key.name})
     context = {
         "section": "keys",
-        "title": _("Rename the key"),
+        "title": _("Edit the key"),
         "form": form,
         "api_key": api_key,
         "back_url": _list_url(request.workspace),
     }
-    return render(request, "console/api_key_rename.html", context, status=422 if form.errors else 200)
+    return render(request, "console/api_key_edit.html", context, status=422 if form.errors else 200)
 
 
 @login_required

@@ -1,4 +1,4 @@
-"""The workspaces of an organization: list, create, rename. For those who manage it."""
+"""The workspaces of an organization: list, create, edit. For those who manage it."""
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from console import services
 from console.access import get_organization
-from console.forms import NameForm
+from console.forms import WorkspaceForm
 
 CHANGED = "workspaces-changed"
 
@@ -32,12 +32,10 @@ def workspace_list(request, organization_slug):
 def workspace_create(request, organization_slug):
     """Create a workspace and enter it."""
     organization = get_organization(request, organization_slug)
-    form = NameForm(request.POST or None)
+    form = WorkspaceForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            workspace = services.create_workspace(
-                organization=organization, name=form.cleaned_data["name"], actor=request.user
-            )
+            workspace = services.create_workspace(organization=organization, **form.cleaned_data, actor=request.user)
         except ValidationError as error:
             _add(form, error)
         else:
@@ -53,24 +51,24 @@ def workspace_create(request, organization_slug):
 
 @login_required
 @require_http_methods(["GET", "POST"])
-def workspace_rename(request, organization_slug, workspace_uid):
-    """Give a workspace another name; its address stays."""
+def workspace_edit(request, organization_slug, workspace_uid):
+    """Give a workspace another name, its address staying, or another style of answers."""
     organization = get_organization(request, organization_slug)
     workspace = get_object_or_404(organization.workspaces, uid=workspace_uid)
-    form = NameForm(request.POST or None, initial={"name": workspace.name})
+    form = WorkspaceForm(request.POST or None, initial={"name": workspace.name, "flavour": workspace.flavour})
     if request.method == "POST" and form.is_valid():
         try:
-            services.rename_workspace(workspace=workspace, name=form.cleaned_data["name"], actor=request.user)
+            services.edit_workspace(workspace=workspace, **form.cleaned_data, actor=request.user)
         except ValidationError as error:
             workspace.refresh_from_db(fields=["name"])
             _add(form, error)
         else:
-            return _done(request, _("Workspace renamed to %(name)s") % {"name": workspace.name})
+            return _done(request, _("Workspace %(name)s saved") % {"name": workspace.name})
     context = {
         "section": "workspaces",
-        "title": _("Rename the workspace"),
+        "title": _("Edit the workspace"),
         "form": form,
-        "renamed": workspace,
+        "edited": workspace,
         "back_url": _list_url(organization),
     }
     return render(request, "console/workspace_form.html", context, status=422 if form.errors else 200)

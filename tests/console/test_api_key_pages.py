@@ -167,15 +167,48 @@ def test_the_name_of_a_revoked_key_is_free_again(alice_client, workspace, api_ke
 
 
 def test_a_key_is_renamed(alice_client, workspace, api_key):
-    assert alice_client.post(url("rename", workspace, api_key), {"name": "writer"}).url == url("list", workspace)
+    assert alice_client.post(url("edit", workspace, api_key), {"name": "writer"}).url == url("list", workspace)
     api_key.refresh_from_db()
     assert api_key.name == "writer"
-    assert "Key renamed to writer" in alice_client.get(url("list", workspace)).text
+    assert "Key writer saved" in alice_client.get(url("list", workspace)).text
+    assert [event.action for event in AuditEvent.objects.all()] == ["api_key.renamed"]
+
+
+def test_a_key_gets_an_answer_style_of_its_own(alice_client, workspace):
+    workspace.flavour = "ektos"
+    workspace.save()
+    page = alice_client.get(url("create", workspace)).text
+    assert "As the workspace (Ektos)" in page
+    alice_client.post(url("create", workspace), {"name": "plain", "expiry": "never", "flavour": ""})
+    alice_client.post(url("create", workspace), {"name": "full", "expiry": "never", "flavour": "evolink"})
+    assert dict(ApiKey.objects.values_list("name", "flavour")) == {"plain": "", "full": "evolink"}
+
+
+def test_the_answer_style_of_a_key_is_changed_and_the_gateway_learns_of_it(alice_client, workspace, api_key):
+    before = current_revision()
+    fields = {"name": "reader", "flavour": "cloud-temple"}
+    alice_client.post(url("edit", workspace, api_key), fields)
+    alice_client.post(url("edit", workspace, api_key), fields)
+    api_key.refresh_from_db()
+    assert api_key.flavour == "cloud-temple"
+    assert current_revision() == before + 1
+    event = AuditEvent.objects.get()
+    assert (event.action, event.details) == ("api_key.flavour_changed", {"before": "", "after": "cloud-temple"})
+    page = alice_client.get(url("edit", workspace, api_key)).text
+    assert '<option value="cloud-temple" selected>' in page
+
+
+def test_an_unknown_answer_style_is_refused(alice_client, workspace, api_key):
+    fields = {"name": "reader", "expiry": "never", "flavour": "other"}
+    for name, key in (("edit", api_key), ("create", None)):
+        response = alice_client.post(url(name, workspace, key), fields)
+        assert response.status_code == 422
+        assert "Select a valid choice" in response.text
 
 
 def test_a_key_is_not_renamed_to_a_name_that_is_taken(alice_client, workspace, api_key):
     factories.make_api_key(workspace, name="writer")
-    response = alice_client.post(url("rename", workspace, api_key), {"name": "writer"})
+    response = alice_client.post(url("edit", workspace, api_key), {"name": "writer"})
     assert response.status_code == 422
     assert "already has a key with that name" in response.text
 
@@ -199,13 +232,13 @@ def test_a_key_is_revoked_once_its_name_is_typed(alice_client, workspace, api_ke
     assert api_key.status == ApiKey.Status.REVOKED
 
 
-@pytest.mark.parametrize("name", ["rename", "disable", "enable", "revoke"])
+@pytest.mark.parametrize("name", ["edit", "disable", "enable", "revoke"])
 def test_a_revoked_key_cannot_be_changed(alice_client, workspace, api_key, name):
     ApiKey.objects.update(revoked_at=timezone.now())
     assert alice_client.post(url(name, workspace, api_key)).status_code == 404
 
 
-@pytest.mark.parametrize("name", ["rename", "disable", "enable", "revoke"])
+@pytest.mark.parametrize("name", ["edit", "disable", "enable", "revoke"])
 def test_a_developer_changes_their_own_keys_and_no_others(bob_client, bob, workspace, api_key, name):
     own = factories.make_api_key(workspace, name="bobs", created_by=bob)
     fields = {"name": "new", "confirmation": "bobs"}
@@ -220,7 +253,7 @@ def test_a_developer_creates_keys_and_sees_everyones(bob_client, workspace, api_
     assert f"menu-{api_key.uid}" not in page
 
 
-@pytest.mark.parametrize("name", ["rename", "disable", "enable", "revoke"])
+@pytest.mark.parametrize("name", ["edit", "disable", "enable", "revoke"])
 def test_a_key_cannot_be_reached_through_another_workspace(charlie_client, alice_client, workspace, api_key, name):
     elsewhere = "elsewhere"
     assert charlie_client.post(f"/w/{elsewhere}/keys/{api_key.uid}/{name}/").status_code == 404

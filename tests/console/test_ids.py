@@ -8,9 +8,9 @@ from console.ids import is_uid, new_id
 from tests.factories import make_api_key, request_id_at
 
 NUL_ADDRESSES = [
-    "/w/default/keys/%00/rename/",
+    "/w/default/keys/%00/edit/",
     "/w/default/keys/apikey_%00/revoke/",
-    "/o/default/workspaces/%00/rename/",
+    "/o/default/workspaces/%00/edit/",
     "/o/default/providers/%00/",
     "/o/default/providers/prov_0000000000000000000000/models/%00/rename/",
     "/w/default/requests/%00/",
@@ -41,7 +41,7 @@ def test_a_nul_among_keys_asked_for_is_passed_over(alice_client, workspace):
 def test_ids_as_they_are_made_are_found_in_addresses():
     uid = new_id("apikey")
     assert is_uid(uid)
-    assert resolve(f"/w/default/keys/{uid}/rename/").kwargs["api_key_uid"] == uid
+    assert resolve(f"/w/default/keys/{uid}/edit/").kwargs["api_key_uid"] == uid
 
 
 def test_request_ids_as_they_are_made_are_found_in_addresses():
@@ -53,4 +53,4 @@ def test_request_ids_as_they_are_made_are_found_in_addresses():
 def test_what_is_no_id_is_told_from_one(uid):
     assert not is_uid(uid)
     with pytest.raises(Resolver404):
-        resolve(f"/w/default/keys/{uid}/rename/")
+        resolve(f"/w/default/keys/{uid}/edit/")

@@ -1,6 +1,7 @@
 from django.urls import reverse
 
 from console.models import AuditEvent, Workspace
+from console.revision import current_revision
 from tests import factories
 
 HTMX = {"HX-Request": "true"}
@@ -24,7 +25,7 @@ def test_the_list_costs_the_same_for_many(alice_client, organization, workspace,
 
 
 def test_a_developer_and_a_stranger_are_kept_out(bob_client, charlie_client, organization, workspace):
-    for name, args in (("list", []), ("create", []), ("rename", [workspace.uid])):
+    for name, args in (("list", []), ("create", []), ("edit", [workspace.uid])):
         assert bob_client.get(url(name, organization, *args)).status_code == 403
         assert charlie_client.get(url(name, organization, *args)).status_code == 404
 
@@ -45,12 +46,33 @@ def test_a_name_that_is_taken_is_refused(alice_client, organization, workspace):
 
 
 def test_a_workspace_is_renamed_and_keeps_its_address(alice_client, organization, workspace):
-    response = alice_client.post(url("rename", organization, workspace.uid), {"name": "Support"}, headers=HTMX)
+    response = alice_client.post(url("edit", organization, workspace.uid), {"name": "Support"}, headers=HTMX)
     assert response["HX-Trigger"] == "workspaces-changed"
     workspace.refresh_from_db()
     assert (workspace.name, workspace.slug) == ("Support", "default")
 
 
-def test_a_workspace_of_another_organization_cannot_be_renamed(alice_client, organization, charlie):
+def test_a_workspace_has_an_answer_style_that_the_gateway_learns_of(alice_client, organization, workspace):
+    before = current_revision()
+    fields = {"name": "default", "flavour": "evolink"}
+    alice_client.post(url("edit", organization, workspace.uid), fields)
+    alice_client.post(url("edit", organization, workspace.uid), fields)
+    workspace.refresh_from_db()
+    assert workspace.flavour == "evolink"
+    assert current_revision() == before + 1
+    event = AuditEvent.objects.get()
+    assert (event.action, event.details) == ("workspace.flavour_changed", {"before": "openai", "after": "evolink"})
+    assert '<option value="evolink" selected>' in alice_client.get(url("edit", organization, workspace.uid)).text
+
+
+def test_a_new_name_leaves_the_answer_style_as_it_is(alice_client, organization, workspace):
+    workspace.flavour = "ikalas"
+    workspace.save()
+    alice_client.post(url("edit", organization, workspace.uid), {"name": "Support"})
+    workspace.refresh_from_db()
+    assert (workspace.name, workspace.flavour) == ("Support", "ikalas")
+
+
+def test_a_workspace_of_another_organization_cannot_be_edited(alice_client, organization, charlie):
     stranger = charlie.last_workspace
-    assert alice_client.post(url("rename", organization, stranger.uid), {"name": "mine"}).status_code == 404
+    assert alice_client.post(url("edit", organization, stranger.uid), {"name": "mine"}).status_code == 404

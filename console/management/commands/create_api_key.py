@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from console.models import Workspace
+from console.models import Flavour, Workspace
 from console.services import create_api_key
 
 TAKEN = "This workspace already has a key with that name: choose another --name, or revoke it under API keys."
@@ -22,8 +22,11 @@ class Command(BaseCommand):
         parser.add_argument("--workspace", required=True, help="the workspace's slug, say default")
         parser.add_argument("--name", required=True, help="what people will know the key by")
         parser.add_argument("--expires", metavar="30d", help="when it stops working: a number and h, d or w")
+        parser.add_argument(
+            "--answer-style", choices=Flavour.values, default="", help="whose extras its answers carry, say evolink"
+        )
 
-    def handle(self, *, workspace, name, expires, **options):
+    def handle(self, *, workspace, name, expires, answer_style, **options):
         found = Workspace.objects.filter(slug=workspace).first()
         if found is None:
             raise CommandError(f"There is no workspace {workspace!r}.")
@@ -34,6 +37,7 @@ class Command(BaseCommand):
                 name=name,
                 created_by=None,
                 expires_at=timezone.now() + lifetime(expires) if expires else None,
+                flavour=answer_style,
             )
         except ValidationError as error:
             if not found.api_keys.is_free(name):
