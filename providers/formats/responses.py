@@ -250,13 +250,13 @@ def is_complete(reader):
 
 
 def error_event(error, request_id, sequence):
-    """The event that tells of an error after the stream has begun; it bears the number after ``sequence``."""
+    """The event that tells of an error after the stream has begun; ``sequence`` is its number there."""
     told = msgspec.json.decode(openai.error_body(error, request_id))["error"]
     event = {
         "type": "error",
         "code": told["code"],
         "message": told["message"],
         "param": told["param"],
-        "sequence_number": sequence + 1,
+        "sequence_number": sequence,
     }
     return encode(b"error", msgspec.json.encode(event))

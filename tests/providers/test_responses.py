@@ -234,7 +234,7 @@ def test_an_error_in_mid_stream_is_flat_and_numbered():
     error = SimpleNamespace(
         status=502, code="provider_failed", message="It broke.", param=None, openai_type="server_error"
     )
-    raw = responses.error_event(error, "req_1", 6)
+    raw = responses.error_event(error, "req_1", 7)
     assert raw.startswith(b"event: error\n")
     assert json.loads(raw.split(b"data: ")[1]) == {
         "type": "error",
