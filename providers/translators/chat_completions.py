@@ -85,7 +85,7 @@ def read_request(fields, rules=None):
     asked = decoded(fields)
     for name, (kind, what) in OPTIONS.items():
         if asked.get(name) is not None:
-            _require(asked[name], kind, name, what)
+            require(asked[name], kind, name, what)
     if "audio" in (asked.get("modalities") or ()):
         raise InvalidRequest(_("%(where)s: this model answers in text only"), "modalities", where="modalities")
     if asked.get("web_search_options") is not None:
@@ -130,7 +130,7 @@ def is_legacy(fields):
     return functions not in nothing and tools in nothing
 
 
-def _require(value, kind, where, what):
+def require(value, kind, where, what):
     """``value`` as a ``kind``, described to the caller as ``what``. Raises ``InvalidRequest``."""
     try:
         return msgspec.convert(value, kind)
@@ -144,7 +144,7 @@ def _turns(messages):
     turns, functions_called = [], {}
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
-        _require(message, dict, where, _("an object"))
+        require(message, dict, where, _("an object"))
         name = message.get("name") if isinstance(message.get("name"), str) else None
         match message.get("role"):
             case "system" | "developer":
@@ -154,7 +154,7 @@ def _turns(messages):
             case "assistant":
                 turns.append(Turn("assistant", _assistant_parts(message, where, functions_called), where, name))
             case "tool":
-                id = _require(message.get("tool_call_id"), str, f"{where}.tool_call_id", _("a string"))
+                id = require(message.get("tool_call_id"), str, f"{where}.tool_call_id", _("a string"))
                 _add_result(turns, ToolResult(id, _result_parts(message, where)), where)
             case "function":
                 if name not in functions_called:
@@ -194,11 +194,11 @@ def _assistant_parts(message, where, functions_called):
         if isinstance(message.get(name), str) and message[name]:
             parts.append(Thinking(message[name]))
             break
-    calls = _require(message.get("tool_calls") or [], list[dict], f"{where}.tool_calls", _("a list of objects"))
+    calls = require(message.get("tool_calls") or [], list[dict], f"{where}.tool_calls", _("a list of objects"))
     if message.get("content") is not None:
         parts += [part for part in _said(message, where, _ASSISTANT_PARTS) if part.text]
     if message.get("refusal") is not None:
-        parts.append(Refusal(_require(message["refusal"], str, f"{where}.refusal", _("a string"))))
+        parts.append(Refusal(require(message["refusal"], str, f"{where}.refusal", _("a string"))))
     for index, call in enumerate(calls):
         parts.append(_tool_call(call, f"{where}.tool_calls[{index}]"))
     if message.get("function_call") is not None:
@@ -214,20 +214,20 @@ def _assistant_parts(message, where, functions_called):
 def _tool_call(call, where):
     if call.get("type", "function") != "function":
         raise _other_type(call["type"], where, _("function"))
-    id = _require(call.get("id"), str, f"{where}.id", _("a string"))
+    id = require(call.get("id"), str, f"{where}.id", _("a string"))
     function = _function(call, "function", where)
     return ToolCall(id, function["name"], _arguments(function, f"{where}.function"))
 
 
 def _function(holder, name, where):
     """The object under ``name``, which names a function."""
-    function = _require(holder.get(name), dict, f"{where}.{name}", _("an object"))
-    _require(function.get("name"), str, f"{where}.{name}.name", _("a string"))
+    function = require(holder.get(name), dict, f"{where}.{name}", _("an object"))
+    require(function.get("name"), str, f"{where}.{name}.name", _("a string"))
     return function
 
 
 def _arguments(function, where):
-    return _require(function.get("arguments", ""), str, f"{where}.arguments", _("a string"))
+    return require(function.get("arguments", ""), str, f"{where}.arguments", _("a string"))
 
 
 def _said(message, where, kinds):
@@ -240,7 +240,7 @@ def _said(message, where, kinds):
     parts = []
     for index, part in enumerate(content):
         at = f"{where}[{index}]"
-        _require(part, dict, at, _("an object"))
+        require(part, dict, at, _("an object"))
         kind = part.get("type")
         if not isinstance(kind, str) or kind not in kinds:
             raise _other_type(kind, at, ", ".join(kinds))
@@ -255,18 +255,18 @@ def _other_type(kind, where, known):
 
 
 def _text(part, where):
-    return Text(_require(part.get("text"), str, f"{where}.text", _("a string")), _cache(part))
+    return Text(require(part.get("text"), str, f"{where}.text", _("a string")), _cache(part))
 
 
 def _refusal(part, where):
-    return Refusal(_require(part.get("refusal"), str, f"{where}.refusal", _("a string")))
+    return Refusal(require(part.get("refusal"), str, f"{where}.refusal", _("a string")))
 
 
 def _image(part, where):
     where = f"{where}.image_url"
     image = part.get("image_url")
-    image = {"url": image} if isinstance(image, str) else _require(image, dict, where, _("an object"))
-    url = _require(image.get("url"), str, f"{where}.url", _("a string"))
+    image = {"url": image} if isinstance(image, str) else require(image, dict, where, _("an object"))
+    url = require(image.get("url"), str, f"{where}.url", _("a string"))
     detail = image.get("detail") if isinstance(image.get("detail"), str) else None
     if not url.startswith("data:"):
         return Image(url=url, detail=detail, cache=_cache(part))
@@ -278,19 +278,19 @@ def _image(part, where):
 
 def _audio(part, where):
     where = f"{where}.input_audio"
-    audio = _require(part.get("input_audio"), dict, where, _("an object"))
-    data = _require(audio.get("data"), str, f"{where}.data", _("a string"))
-    return Audio(data, _require(audio.get("format"), str, f"{where}.format", _("a string")))
+    audio = require(part.get("input_audio"), dict, where, _("an object"))
+    data = require(audio.get("data"), str, f"{where}.data", _("a string"))
+    return Audio(data, require(audio.get("format"), str, f"{where}.format", _("a string")))
 
 
 def _file(part, where):
     where = f"{where}.file"
-    file = _require(part.get("file"), dict, where, _("an object"))
-    name = _require(file.get("filename"), str | None, f"{where}.filename", _("a string"))
+    file = require(part.get("file"), dict, where, _("an object"))
+    name = require(file.get("filename"), str | None, f"{where}.filename", _("a string"))
     if file.get("file_data") is None:
-        id = _require(file.get("file_id"), str, f"{where}.file_id", _("a string"))
+        id = require(file.get("file_id"), str, f"{where}.file_id", _("a string"))
         return Document(file_id=id, name=name, cache=_cache(part))
-    data = _require(file["file_data"], str, f"{where}.file_data", _("a string"))
+    data = require(file["file_data"], str, f"{where}.file_data", _("a string"))
     media_type = "text/plain" if (name or "").endswith((".txt", ".md", ".csv")) else "application/pdf"
     if data.startswith("data:"):
         media_type, data = _data_url(data, f"{where}.file_data")
@@ -329,15 +329,15 @@ def _cache(part):
 
 def _tools(asked):
     tools = []
-    for index, tool in enumerate(_require(asked.get("tools") or [], list[dict], "tools", _("a list of objects"))):
+    for index, tool in enumerate(require(asked.get("tools") or [], list[dict], "tools", _("a list of objects"))):
         where = f"tools[{index}]"
         if tool.get("type", "function") != "function":
             raise _other_type(tool["type"], where, _("function"))
         tools.append(_tool(_function(tool, "function", where), f"{where}.function", _cache(tool)))
-    functions = _require(asked.get("functions") or [], list[dict], "functions", _("a list of objects"))
+    functions = require(asked.get("functions") or [], list[dict], "functions", _("a list of objects"))
     for index, function in enumerate(functions):
         where = f"functions[{index}]"
-        _require(function.get("name"), str, f"{where}.name", _("a string"))
+        require(function.get("name"), str, f"{where}.name", _("a string"))
         tools.append(_tool(function, where, None))
     return tools
 
@@ -345,9 +345,9 @@ def _tools(asked):
 def _tool(function, where, cache):
     return Tool(
         function["name"],
-        _require(function.get("description"), str | None, f"{where}.description", _("a string")),
-        _require(function.get("parameters"), dict | None, f"{where}.parameters", _("an object")),
-        _require(function.get("strict"), bool | None, f"{where}.strict", _("true or false")),
+        require(function.get("description"), str | None, f"{where}.description", _("a string")),
+        require(function.get("parameters"), dict | None, f"{where}.parameters", _("an object")),
+        require(function.get("strict"), bool | None, f"{where}.strict", _("true or false")),
         cache,
     )
 

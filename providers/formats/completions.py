@@ -1,0 +1,40 @@
+"""Completions of a text, plain and streamed: ``POST /v1/completions``, whose answers are chunks of the chat's shape."""
+
+from django.utils.translation import gettext_noop
+
+from providers.dialects import openai
+from providers.formats.chat_completions import (
+    StreamReader,
+    asking_for_usage,
+    error_event,
+    is_complete,
+    read_answer,
+    wants_usage,
+)
+from providers.request_body import InvalidRequest, field, model_name
+
+__all__ = [
+    "DIALECT", "NAME", "PROMPT_FIELDS", "StreamReader", "asking_for_usage", "error_event", "is_complete", "read_answer",
+    "read_request", "wants_usage",
+]  # fmt: skip
+
+_ = gettext_noop
+NAME = "completions"
+DIALECT = openai
+PROMPT_FIELDS = ("prompt", "suffix")
+
+
+def read_request(fields, rules=None):
+    """
+    Check what every completion needs and return ``(model, stream)``.
+
+    What else stands in ``fields`` is the provider's to judge. Raises ``InvalidRequest``.
+    """
+    model = model_name(fields)
+    prompt = bytes(fields.get("prompt", b"null"))
+    if prompt == b"null":
+        raise InvalidRequest(_("%(name)s: field required"), "prompt", name="prompt")
+    if not prompt.startswith((b'"', b"[")) or not prompt.strip(b"[] \t\r\n"):
+        raise InvalidRequest(_("prompt: must be a string, or a list of strings or of tokens"), "prompt")
+    stream = bool(field(fields, "stream", bool, what=_("true or false")))
+    return model, stream
