@@ -10,8 +10,9 @@ from django.utils.translation import gettext_noop
 
 from providers.dialects import anthropic
 from providers.errors import StreamError
+from providers.media_tokens import document_tokens, image_tokens
 from providers.request_body import InvalidRequest, field, model_name, require_messages
-from providers.tokens import TokenUsage, count_of
+from providers.tokens import TokenUsage, count_of, count_tokens
 
 _ = gettext_noop
 NAME = "messages"
@@ -22,6 +23,8 @@ MAX_TOKENS = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 STRICT_VERSION = "2026-10-21"
 SAMPLING = ("temperature", "top_p", "top_k")
 INPUT_COUNTS = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation")
+# What in a block is no part of its text.
+NO_TEXT = {"type", "role", "id", "tool_use_id", "cache_control", "media_type", "citations", "encrypted_content"}
 NOTHING = msgspec.Raw()
 
 
@@ -153,6 +156,52 @@ def _check_strictly(fields, version):
             if turn.role == "user" and block.type == "text" and bytes(block.citations) not in (b"", b"null"):
                 message = _("%(where)s.citations: a text of the user takes none in version %(version)s of this API")
                 raise InvalidRequest(message, f"{where}.citations", where=where, version=version)
+
+
+def count_request(fields):
+    """
+    About how many tokens the prompt of a checked request is, offline and for models of any provider.
+
+    System prompt, turns and tools are counted as text, without earlier thinking, which is not read again; pictures by
+    their size and PDFs by their pages. Counting what is long takes long: call it in a thread.
+    """
+    texts, tokens = [], 0
+    todo = []
+    for name in PROMPT_FIELDS:
+        raw = fields.get(name)
+        if raw is None or bytes(raw) == b"null":
+            continue
+        try:
+            todo.append(msgspec.json.decode(raw) if name != "tools" else bytes(raw).decode())
+        except (msgspec.DecodeError, RecursionError):
+            # Valid JSON that Python cannot hold, such as 1e999: as it was written, it is still the prompt.
+            todo.append(bytes(raw).decode())
+    while todo:
+        match todo.pop():
+            case str(text):
+                texts.append(text)
+            case list(values):
+                todo += values
+            case {"type": "thinking" | "redacted_thinking"}:
+                pass
+            case {"type": "image"} as block:
+                tokens += image_tokens(_data_of(block))
+            case {"type": "document", "source": {"type": "base64" | "url" | "file"}} as block:
+                tokens += document_tokens(_data_of(block))
+                todo += [block.get("title"), block.get("context")]
+            case dict(values):
+                # What a tool was called with counts as it is written, names and all.
+                todo += [
+                    msgspec.json.encode(value).decode() if name == "input" else value
+                    for name, value in values.items()
+                    if name not in NO_TEXT
+                ]
+    return tokens + count_tokens("\n".join(texts))
+
+
+def _data_of(block):
+    source = block.get("source")
+    return source.get("data") if isinstance(source, dict) else None
 
 
 def wants_usage(fields):
