@@ -58,7 +58,9 @@ class ApiKeyEditForm(forms.Form):
     flavour = forms.ChoiceField(
         label=_("Answer style"),
         required=False,
-        help_text=_("The extras of OpenAI-shaped answers. A base URL that ends in /evolink/v1 or the like goes first."),
+        help_text=_(
+            "Extras in OpenAI-shaped answers. A base URL that ends in /evolink/v1 or the like takes precedence."
+        ),
         widget=forms.Select(attrs={"aria-required": "false"}),
     )
 
@@ -124,7 +126,7 @@ class WorkspaceForm(forms.Form):
         label=_("Answer style"),
         choices=EXTRAS,
         required=False,
-        help_text=_("The extras of OpenAI-shaped answers, for keys that ask for no others."),
+        help_text=_("Extras in OpenAI-shaped answers, for keys that ask for no others."),
         widget=forms.Select(attrs={"aria-required": "false"}),
     )
 
