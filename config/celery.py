@@ -76,6 +76,12 @@ def keep_logging(loglevel, **_):
 
 
 @signals.worker_ready.connect
+def fill_catalog(**_):
+    """Have the catalogue of models written, where another version than the last one starts."""
+    app.send_task("providers.tasks.fill_catalog")
+
+
+@signals.worker_ready.connect
 def leave_at_once_when_idle(**_):
     """End at the first SIGTERM where no task is running: Celery would take four seconds to notice it."""
     wait_for_tasks = signal.getsignal(signal.SIGTERM)

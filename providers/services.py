@@ -1,6 +1,7 @@
 """What people do to providers, models and prices; each change with its audit event and the gateway's revision."""
 
 import datetime
+import json
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -14,11 +15,15 @@ from console import audit
 from console.models import AuditEvent
 from console.revision import bump_revision
 from providers import credentials, discovery
+from providers.capabilities import in_order
+from providers.catalog.lookup import catalogs_of, entries_of
 from providers.discovery import RemoteModel
 from providers.endpoints import normal_base_url
-from providers.models import Price, Provider, ProviderModel
+from providers.models import CatalogModel, Lifecycle, Price, Provider, ProviderModel
 from providers.origins import InvalidBaseUrl, is_private_allowed, origin_of, origin_verdict, parse_base_url
+from providers.rates import ALL_KINDS, field_of
 
+TIMEOUTS = ("connect_timeout_s", "first_byte_timeout_s", "idle_timeout_s")
 TESTS_A_MINUTE = 10
 SERIES = 9
 
@@ -56,9 +61,9 @@ def create_provider(*, organization, kind, name, base_url, actor, credential=Non
 
 
 @transaction.atomic
-def update_provider(*, provider, name, base_url, actor, credential=None):
+def update_provider(*, provider, name, base_url, actor, credential=None, **timeouts):
     """
-    Change name and base URL.
+    Change name, base URL and those of TIMEOUTS that are given; ``None`` is the server's default.
 
     A new origin voids the credential and the operator's word, which were both given for the old one; until another
     credential is set, or this one removed, the provider is not called. Raises ``ValidationError`` as
@@ -66,9 +71,13 @@ def update_provider(*, provider, name, base_url, actor, credential=None):
     """
     _refuse_managed(provider)
     _hold(provider)
-    before = {"name": provider.name, "base_url": provider.base_url}
+    changing = ("name", "base_url", *timeouts)
+    before = {field: getattr(provider, field) for field in changing}
     old_origin = origin_of(provider.base_url)
     provider.name = name
+    for field in TIMEOUTS:
+        if field in timeouts:
+            setattr(provider, field, timeouts[field])
     _place(provider, base_url)
     moved = origin_of(provider.base_url) != old_origin
     voided = moved and provider.sealed_credential is not None
@@ -78,7 +87,7 @@ def update_provider(*, provider, name, base_url, actor, credential=None):
         provider.approved_private_origin = ""
     provider.full_clean(exclude=["base_url"])
     provider.save()
-    after = {"name": provider.name, "base_url": provider.base_url}
+    after = {field: getattr(provider, field) for field in changing}
     if before != after:
         _audit(provider, actor, "provider.updated", before=before, after=after, credential_voided=voided)
     if credential:
@@ -88,15 +97,50 @@ def update_provider(*, provider, name, base_url, actor, credential=None):
 
 @transaction.atomic
 def set_credential(*, provider, credential, actor):
-    """Seal ``credential`` in place of any other; only its last four characters stay readable."""
+    """
+    Seal ``credential`` in place of any other; only four characters of it stay readable.
+
+    It is one line; for a provider of Google's cloud the key file of a service account, for one of Amazon's an API key
+    or the JSON of a key pair.
+    """
     _refuse_managed(provider)
     _hold(provider)
-    if not credential.isascii() or not credential.isprintable() or " " in credential or len(credential) > 4_000:
-        raise ValidationError({"credential": _("A credential is one line of visible characters, without spaces.")})
+    credential, named = _checked_credential(provider.preset.auth, credential.strip())
     provider.sealed_credential = credentials.seal(credential, provider=provider)
-    provider.credential_hint = credential[-4:] if len(credential) >= 12 else ""
+    provider.credential_hint = named[-4:] if len(named) >= 12 else ""
     provider.save(update_fields=["sealed_credential", "credential_hint"])
     _audit(provider, actor, "provider.credential_set")
+
+
+def _checked_credential(auth, text):
+    """A credential as it is sealed, and the part of it whose end names it; raises ``ValidationError``."""
+    if auth == "google":
+        key_file = _json_of_texts(text)
+        if not key_file or not {"client_email", "private_key"} <= key_file.keys():
+            raise ValidationError({"credential": _("This is not the JSON key file of a service account.")})
+        return json.dumps(key_file), key_file.get("private_key_id", "")
+    if auth == "aws" and text.startswith("{"):
+        keys = _json_of_texts(text)
+        allowed = {"access_key_id", "secret_access_key", "session_token", "region"}
+        if not keys or not {"access_key_id", "secret_access_key"} <= keys.keys() <= allowed:
+            raise ValidationError(
+                {"credential": _("A key pair has an access_key_id, a secret_access_key and maybe a session_token.")}
+            )
+        return json.dumps(keys), keys["access_key_id"]
+    if not text.isascii() or not text.isprintable() or " " in text or len(text) > 4_000:
+        raise ValidationError({"credential": _("A credential is one line of visible characters, without spaces.")})
+    return text, text
+
+
+def _json_of_texts(text):
+    """The object that ``text`` is, where all that it holds is texts that are not empty; else ``None``."""
+    try:
+        found = json.loads(text) if len(text) <= 16_000 else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not all(isinstance(value, str) and value for value in found.values()):
+        return None
+    return found
 
 
 @transaction.atomic
@@ -208,16 +252,20 @@ test_connection.__test__ = False  # pytest takes any test_… that a test import
 
 
 @transaction.atomic
-def take_over_models(*, provider, models: Iterable[RemoteModel], actor):
+def take_over_models(*, provider, models: Iterable[RemoteModel], actor, priced=True):
     """
     Offer ``models`` of the provider to clients under their own names, or ``provider/name`` where that is taken.
 
-    Those taken over already are left alone. Raises ``ValidationError`` for what cannot name a model.
+    What the provider does not say of them the catalogue does; where it is ``priced`` in the organization's currency,
+    they get that price. Those taken over already are left alone. Raises ``ValidationError`` for what cannot name a
+    model.
     """
+    models = list(models)
     _hold(provider)
     taken_over = set(provider.models.current().values_list("name", flat=True))
     public_names = set(provider.organization.models.current().values_list("public_name", flat=True))
     count = provider.organization.models.count()  # with the removed ones, which keep their colours
+    entries = entries_of(provider, [remote.name for remote in models])
     made = []
     for remote in models:
         if remote.name in taken_over:
@@ -225,13 +273,17 @@ def take_over_models(*, provider, models: Iterable[RemoteModel], actor):
         if not discovery.is_model_name(remote.name):
             raise ValidationError(_("A model’s name has no spaces and at most 200 characters."))
         taken_over.add(remote.name)
+        entry = entries.get(remote.name)
         model = ProviderModel(
             organization=provider.organization,
             provider=provider,
             name=remote.name,
             public_name=_free_public_name(provider, remote.name, public_names),
-            context_window=remote.context_window,
-            max_output_tokens=remote.max_output_tokens,
+            context_window=remote.context_window or (entry and entry.context_window),
+            max_output_tokens=remote.max_output_tokens or (entry and entry.max_output_tokens),
+            capabilities=entry.capabilities if entry else [],
+            lifecycle=entry.lifecycle if entry else Lifecycle.ACTIVE,
+            catalog_model=entry,
             series=(count + len(made)) % SERIES + 1,
         )
         model.full_clean()
@@ -239,6 +291,8 @@ def take_over_models(*, provider, models: Iterable[RemoteModel], actor):
         public_names.add(model.public_name)
         made.append(model)
         _audit(model, actor, "model.created", provider=provider.name, name=model.name)
+        if priced and entry and entry.rates and entry.currency == provider.organization.currency:
+            _set_catalog_price(model, entry, actor)
     return made
 
 
@@ -263,6 +317,40 @@ def rename_model(*, model, public_name, actor):
     if before != public_name:
         model.save(update_fields=["public_name"])
         _audit(model, actor, "model.renamed", before=before, after=public_name)
+
+
+@transaction.atomic
+def describe_model(
+    *, model, context_window, max_output_tokens, capabilities, lifecycle, catalog_name, follows_catalog, actor
+):
+    """
+    Say what a model can do, and which entry of its provider's price lists it is; an empty name is none.
+
+    Raises ``ValidationError``.
+    """
+    entry = None
+    if catalog_name:
+        catalogs = catalogs_of(model.provider)
+        found = {row.catalog: row for row in CatalogModel.objects.filter(catalog__in=catalogs, name=catalog_name)}
+        entry = next((found[catalog] for catalog in catalogs if catalog in found), None)
+        if entry is None:
+            raise ValidationError({"catalog_name": _("The catalogue has no such model of this provider.")})
+    after = {
+        "context_window": context_window,
+        "max_output_tokens": max_output_tokens,
+        "capabilities": in_order(capabilities),
+        "lifecycle": str(lifecycle),
+        "catalog_model": entry,
+        "follows_catalog": bool(follows_catalog and entry),
+    }
+    before = {field: getattr(model, field) for field in after}
+    for field, value in after.items():
+        setattr(model, field, value)
+    model.full_clean()
+    if before != after:
+        model.save(update_fields=list(after))
+        changed = {field: value for field, value in after.items() if before[field] != value}
+        _audit(model, actor, "model.described", **changed | ({"catalog_model": str(entry)} if entry else {}))
 
 
 @transaction.atomic
@@ -305,15 +393,16 @@ def set_price(
     input_per_mtok: Decimal,
     output_per_mtok: Decimal,
     actor,
-    cache_read_per_mtok: Decimal | None = None,
-    cache_write_per_mtok: Decimal | None = None,
-    cache_write_1h_per_mtok: Decimal | None = None,
     valid_from=None,
+    tiers=(),
+    source="",
+    **rates: Decimal | None,
 ):
     """
     A new price from ``valid_from`` on, by default from now; older prices and what they cost stay as they are.
 
-    Raises ``ValidationError`` for a moment that has passed: what was served has its price.
+    ``rates`` are the other PRICE_FIELDS, ``tiers`` as in ``providers.rates``. Raises ``ValidationError``, also for a
+    moment that has passed: what was served has its price.
     """
     now = timezone.now()
     if valid_from is not None and valid_from < now - datetime.timedelta(minutes=1):
@@ -325,25 +414,48 @@ def set_price(
         valid_from=valid_from or now,
         input_per_mtok=input_per_mtok,
         output_per_mtok=output_per_mtok,
-        cache_read_per_mtok=cache_read_per_mtok,
-        cache_write_per_mtok=cache_write_per_mtok,
-        cache_write_1h_per_mtok=cache_write_1h_per_mtok,
+        tiers=sorted(tiers, key=lambda tier: tier["above"]),
+        source=source,
         created_by=actor,
+        **rates,
     )
     price.full_clean()
     price.save()
-    rates = {field: str(getattr(price, field)) for field in PRICE_FIELDS if getattr(price, field) is not None}
-    _audit(model, actor, "price.set", valid_from=price.valid_from.isoformat(), **rates)
+    details = {field: str(getattr(price, field)) for field in PRICE_FIELDS if getattr(price, field) is not None}
+    details |= {field: value for field in ("tiers", "source") if (value := getattr(price, field))}
+    _audit(model, actor, "price.set", valid_from=price.valid_from.isoformat(), **details)
     return price
 
 
-PRICE_FIELDS = (
-    "input_per_mtok",
-    "output_per_mtok",
-    "cache_read_per_mtok",
-    "cache_write_per_mtok",
-    "cache_write_1h_per_mtok",
-)
+PRICE_FIELDS = tuple(field_of(kind) for kind in ALL_KINDS)
+
+
+@transaction.atomic
+def use_catalog_price(*, model, actor):
+    """Set the price that the catalogue has, from now on. Raises ``ValidationError`` where it has none to be used."""
+    entry = model.catalog_model
+    if entry is None or not entry.rates:
+        raise ValidationError(_("The catalogue has no price for this model."))
+    if entry.currency != model.organization.currency:
+        raise ValidationError(
+            _("The catalogue’s prices are in %(currency)s."), params={"currency": entry.currency}, code="currency"
+        )
+    return _set_catalog_price(model, entry, actor)
+
+
+@transaction.atomic
+def follow_catalog(*, model):
+    """Give a model that follows the catalogue the price that it has there now; says whether that was done."""
+    entry = model.catalog_model
+    if not model.follows_catalog or not entry.rates or entry.currency != model.organization.currency:
+        return False
+    _set_catalog_price(model, entry, None)
+    return True
+
+
+def _set_catalog_price(model, entry, actor):
+    rates = {field_of(kind): Decimal(rate) for kind, rate in entry.rates.items()}
+    return set_price(model=model, tiers=entry.tiers, source=entry.source, actor=actor, **rates)
 
 
 @transaction.atomic

@@ -51,7 +51,9 @@ class Command(BaseCommand):
                     actor=None,
                 )
                 remote = [RemoteModel(model) for model in models]
-                for model in services.take_over_models(provider=provider, models=remote, actor=None):
+                for model in services.take_over_models(
+                    provider=provider, models=remote, actor=None, priced=input_per_mtok is None
+                ):
                     if input_per_mtok is not None:
                         services.set_price(
                             model=model, input_per_mtok=input_per_mtok, output_per_mtok=output_per_mtok, actor=None
