@@ -49,6 +49,9 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str | None = msgspec.field(name="session_token", default=None)
     region: str | None = None
 
+    def __repr__(self):
+        return "Keys(***)"
+
 
 class Payload(msgspec.Struct):
     """A frame's: base64 in the JSON."""

@@ -116,7 +116,7 @@ def _read(body, depth):
         reasons |= {"flagged_input"} if metadata.get("flagged_input") or metadata.get("reasons") else set()
         raw = _text(metadata.get("raw"))
         nested = _read(raw, depth - 1) if raw and depth else NOTHING
-        message = nested.message or message
+        message = nested.message or (raw if raw and raw[0] not in "<[{" else message)
     inner = error.get("innererror")
     if isinstance(inner, dict) and (text := _text(inner.get("code"))):
         reasons.add(text)

@@ -22,6 +22,8 @@ EMAIL = "comptoir@scripted.iam.gserviceaccount.com"
 PROJECT = "/v1/projects/scripted/locations/europe-west1"
 PREDICTION = re.compile(rf"{PROJECT}/publishers/anthropic/models/([^/:]+):(rawPredict|streamRawPredict)")
 REFUSALS = {400: "INVALID_ARGUMENT", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
+# Whom assertions are for, wherever the key file says that tokens are given out.
+AUDIENCE = "https://oauth2.googleapis.com/token"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
@@ -134,7 +136,7 @@ class VertexUpstream(Upstream):
         claims, now = json.loads(_decoded(claims)), time.time()
         if form["grant_type"] != GRANT or json.loads(_decoded(head))["alg"] != "RS256":
             return "Not an assertion."
-        if claims["iss"] != EMAIL or claims["aud"] != f"{self.origin}/token":
+        if claims["iss"] != EMAIL or claims["aud"] != AUDIENCE:
             return "Issued by or for somebody else."
         if not claims["iat"] - 60 <= now < claims["exp"] <= claims["iat"] + 3600:
             return "Not now."
