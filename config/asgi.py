@@ -17,6 +17,7 @@ site = ServeStaticASGI(
 
 # After get_asgi_application: Django must be set up before the gateway imports models.
 from gateway.asgi import gateway  # noqa: E402
+from providers import flavours  # noqa: E402
 
 API_ROOTS = {"/v1", "/api/v1", "/api"}
 MISPLACED = ("/chat/completions", "/completions", "/embeddings", "/messages", "/models", "/responses")
@@ -29,7 +30,7 @@ def is_api(path):
     """Whether ``path`` belongs to the gateway: also what SDKs ask for when their base URL lacks its ``/v1``."""
     if path in MACHINE_PATHS or path.removesuffix("/") in API_ROOTS or path.startswith(MISPLACED):
         return True
-    return path.startswith(("/v1/", "/api/v1/")) and not path.startswith(SITE_PREFIXES)
+    return path.startswith(("/v1/", *flavours.ROOTS)) and not path.startswith(SITE_PREFIXES)
 
 
 async def application(scope, receive, send):

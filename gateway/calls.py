@@ -2,14 +2,20 @@
 
 import time
 from dataclasses import dataclass, field
+from types import ModuleType
 
+from providers import flavours
 from usage.records import Closed, Opened
 from usage.ulid import new_ulid, request_id
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and for which workspace. ``user_id`` is the person at the playground, or the key's creator."""
+    """
+    Who asks, and for which workspace. ``user_id`` is the person at the playground, or the key's creator.
+
+    ``flavour`` names how the key or its workspace wants answers dressed; ``None`` is plainly.
+    """
 
     organization_id: int
     organization_uid: str
@@ -18,24 +24,35 @@ class Caller:
     api_key_id: int | None
     user_id: int | None
     source: str
+    flavour: str | None = None
 
 
 @dataclass(slots=True)
 class Call:
-    """One request for a model's answer. ``fields`` are the body's top-level fields as raw JSON."""
+    """
+    One request for a model's answer.
 
-    dialect: object
-    endpoint: str
+    ``format`` is a module of ``providers.formats``, ``fields`` the body's top-level fields as raw JSON, ``rules`` the
+    version of its dialect that the caller holds to, ``sequence`` the number of the last event of its stream, where
+    its format numbers them, ``plan`` the targets that are asked, once it is routed.
+    """
+
+    format: ModuleType
     caller: Caller
     fields: dict
     client: str | None = None
     client_retries: int | None = None
     provider_headers: dict = field(default_factory=dict)
+    rules: str | None = None
+    flavour: object = flavours.OPENAI
     model: str | None = None
     stream: bool = False
     client_gone: bool = False
     recorded: bool = False
     dropped: list = field(default_factory=list)
+    answer_headers: list = field(default_factory=list)
+    sequence: int = -1
+    plan: object = None
     ulid: bytes = field(default_factory=new_ulid)
     id: str = ""
     received_at: float = field(default_factory=time.time)
@@ -53,6 +70,7 @@ class Call:
     def opened(self, target=None, price_id=None) -> Opened:
         """The first half of its record."""
         caller = self.caller
+        flavour = self.flavour
         return Opened(
             id=self.id,
             started_us=int(self.received_at * 1_000_000),
@@ -61,8 +79,8 @@ class Call:
             api_key_id=caller.api_key_id,
             user_id=caller.user_id,
             source=caller.source,
-            endpoint=self.endpoint,
-            dialect=self.dialect.NAME,
+            endpoint=self.format.NAME,
+            dialect=self.format.DIALECT.NAME if flavour is flavours.OPENAI else flavour.name,
             stream=self.stream,
             requested_model=self.model,
             provider_id=target and target.provider_id,
@@ -71,11 +89,10 @@ class Call:
             upstream_model=target and target.upstream_name,
             client=self.client,
             client_retries=self.client_retries,
-            input_estimate=estimate_input(self.fields) if target else None,
+            input_estimate=self.estimate_input() if target else None,
         )
 
-
-def estimate_input(fields):
-    """A rough token count of the prompt, four bytes a token: for a request whose process dies under it."""
-    size = sum(len(bytes(fields[name])) for name in ("messages", "system", "tools") if name in fields)
-    return size // 4
+    def estimate_input(self):
+        """A rough token count of the prompt, four bytes a token: for a request whose process dies under it."""
+        fields = self.fields
+        return sum(len(bytes(fields[name])) for name in self.format.PROMPT_FIELDS if name in fields) // 4

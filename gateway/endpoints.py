@@ -2,42 +2,23 @@
 
 import asyncio
 import contextlib
+import functools
 
 import msgspec
 import structlog
 
-from gateway import errors, metrics
-from gateway.calls import Call
-from gateway.errors import GatewayError
+from gateway import errors
 from gateway.http import JSON_HEADERS
-from gateway.pipeline import complete, prompt_strings
-from gateway.routing import models_of, route
+from gateway.routing import find_route, models_of
+from gateway.serving import serve
 from providers import formats
 from providers.adapters import ADAPTERS
-from providers.adapters.anthropic import COUNT_PATH
+from providers.dialects import anthropic
 from providers.errors import ProviderError
-from providers.request_body import InvalidRequest, parse_body
-from providers.tokens import count_tokens
-from usage.models import Outcome, UsageSource
-from usage.records import Closed
+from providers.request_body import parse_body
 
 log = structlog.get_logger(__name__)
-
-STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
-
-
-async def chat_completions(http, runtime):
-    """POST /v1/chat/completions"""
-    await _serve(http, runtime, "chat_completions")
-
-
-async def messages(http, runtime):
-    """POST /v1/messages"""
-    await _serve(http, runtime, "messages")
+COUNT = "count_tokens"
 
 
 async def count_message_tokens(http, runtime):
@@ -45,15 +26,15 @@ async def count_message_tokens(http, runtime):
     caller = await http.authenticate(runtime)
     headers = http.provider_headers()
     fields = parse_body(await http.body())
-    target = await route(formats.messages.read_count_request(fields), caller.organization_id, runtime.keeper)
-    if not target.counts_tokens:
-        count = await asyncio.to_thread(lambda: count_tokens("\n".join(prompt_strings(fields))))
-        await http.json({"input_tokens": count})
+    model = formats.messages.read_count_request(fields, http.rules)
+    target = (await find_route(model, caller.organization_id, runtime.keeper)).listed
+    if not target.counts_tokens or not target.is_usable:
+        await http.json({"input_tokens": await asyncio.to_thread(formats.messages.count_request, fields)})
         return
-    adapter = ADAPTERS["anthropic"]
+    adapter = ADAPTERS[target.adapter]
     body = msgspec.json.encode(fields | {"model": target.encoded_name})
     try:
-        response = await adapter.post(runtime.upstream, target, body, stream=False, headers=headers, path=COUNT_PATH)
+        response = await adapter.post(runtime.upstream, target, COUNT, body, stream=False, headers=headers)
         with contextlib.closing(response):
             await http.send(200, JSON_HEADERS, await adapter.read(response))
     except ProviderError as error:
@@ -63,101 +44,53 @@ async def count_message_tokens(http, runtime):
 async def list_models(http, runtime):
     """GET /v1/models"""
     caller = await http.authenticate(runtime)
-    await http.json(http.dialect.model_list(list(models_of(caller.organization_id, runtime.keeper.current).values())))
+    targets = [route.listed for route in models_of(caller.organization_id, runtime.keeper.current).values()]
+    listing = anthropic if http.dialect is anthropic else http.flavour
+    await http.json(listing.model_list(targets, http.query))
 
 
 async def get_model(http, runtime):
     """GET /v1/models/{id}"""
     caller = await http.authenticate(runtime)
     name = http.path.removeprefix("/v1/models/")
-    target = models_of(caller.organization_id, runtime.keeper.current).get(name)
-    if target is None:
+    route = models_of(caller.organization_id, runtime.keeper.current).get(name)
+    if route is None:
         raise errors.unknown_model(name)
-    await http.json(http.dialect.model_item(target))
+    listing = anthropic if http.dialect is anthropic else http.flavour
+    await http.json(listing.model_item(route.listed))
+
+
+def _answering(format):
+    """The endpoint of a call for a model's answer in ``format``."""
+    return functools.partial(serve, format=format)
 
 
 EXACT = {
-    "/v1/chat/completions": ("POST", chat_completions),
-    "/v1/messages": ("POST", messages),
-    "/v1/messages/count_tokens": ("POST", count_message_tokens),
-    "/v1/models": ("GET", list_models),
+    "/v1/chat/completions": {"POST": _answering(formats.chat_completions)},
+    "/v1/completions": {"POST": _answering(formats.completions)},
+    "/v1/embeddings": {"POST": _answering(formats.embeddings)},
+    "/v1/moderations": {"POST": _answering(formats.moderations)},
+    "/v1/messages": {"POST": _answering(formats.messages)},
+    "/v1/messages/count_tokens": {"POST": count_message_tokens},
+    "/v1/models": {"GET": list_models},
 }
+# What stands between a prefix and a suffix is an id; ids of models may hold slashes.
+PATTERNS = (("/v1/models/", "", {"GET": get_model}),)
 
 
 def find(method, path):
     """The function that answers ``method`` at ``path``. Raises ``GatewayError`` where there is none."""
-    allowed, function = EXACT.get(path) or (("GET", get_model) if path.startswith("/v1/models/") else (None, None))
-    if function is None:
+    functions = EXACT.get(path) or _matching(path)
+    if functions is None:
         raise errors.unknown_path(method, path)
-    if method != allowed and not (method == "HEAD" and allowed == "GET"):
-        raise errors.wrong_method(method, path, allowed)
+    function = functions.get("GET" if method == "HEAD" else method)
+    if function is None:
+        raise errors.wrong_method(method, path, ", ".join(functions))
     return function
 
 
-async def _serve(http, runtime, endpoint):
-    """Answer a call for a model's words, and record it whatever becomes of it."""
-    caller = await http.authenticate(runtime)
-    call = Call(
-        dialect=http.dialect,
-        endpoint=endpoint,
-        caller=caller,
-        fields={},
-        client=http.text_header(b"user-agent"),
-        client_retries=http.retry_count(),
-        ulid=http.ulid,
-        id=http.request_id,
-        received=http.received,
-    )
-    try:
-        call.provider_headers = http.provider_headers()
-        call.fields = parse_body(await http.body())
-        call.model, call.stream = formats.BY_NAME[endpoint].read_request(call.fields)
-        await _answer(http, call, runtime)
-    except (InvalidRequest, GatewayError) as error:
-        failure = errors.invalid(error) if isinstance(error, InvalidRequest) else error
-        if not call.recorded:
-            record_refusal(call, failure, runtime)
-        raise failure from None
-
-
-async def _answer(http, call, runtime):
-    """Send what ``complete`` yields, while watching for the client to leave."""
-    watcher = asyncio.create_task(_watch(http, call, asyncio.current_task()))
-    try:
-        async with contextlib.aclosing(complete(call, runtime)) as chunks:
-            if not call.stream:
-                async for body in chunks:
-                    await http.send(200, JSON_HEADERS, body, dropped=call.dropped)
-                return
-            async for chunk in chunks:
-                await http.stream(chunk, STREAM_HEADERS, dropped=call.dropped)
-            await http.end_stream()
-    except asyncio.CancelledError:
-        if not call.client_gone:
-            raise
-        # The client left: nobody is waiting for the rest of this task, and nobody else cancelled it.
-        asyncio.current_task().uncancel()
-    finally:
-        watcher.cancel()
-
-
-async def _watch(http, call, task):
-    """Cancel ``task`` when the client has gone; without this an answer would be paid for that nobody reads."""
-    await http.disconnected()
-    call.client_gone = True
-    task.cancel()
-
-
-def record_refusal(call, error, runtime):
-    """Record a call that was refused although its caller is known."""
-    closed = Closed(
-        outcome=str(Outcome.REFUSED),
-        status=error.status,
-        duration_ms=int(call.elapsed() * 1000),
-        usage_source=str(UsageSource.NONE),
-        cost_nanos=0,
-        error_code=error.code,
-        error_message=error.message,
-    )
-    runtime.journal.refuse(call.ulid, call.opened(), closed)
-    metrics.REQUESTS.ended(call.endpoint, closed)
+def _matching(path):
+    for prefix, suffix, functions in PATTERNS:
+        if path.startswith(prefix) and path.endswith(suffix) and len(path) > len(prefix) + len(suffix):
+            return functions
+    return None

@@ -1,116 +1,164 @@
 """
-Why a call got no answer, raised anywhere and rendered once, at the edge, in the caller's dialect.
+Why a call got no answer, raised anywhere and rendered once, at the edge, in the caller's dialect and language.
 
-``code`` is stable and never translated; ``message`` is for people.
+``code`` is stable and never translated; the message is for people.
 """
 
 from http import HTTPStatus
 
+from django.utils.translation import gettext, gettext_noop, override
+
 from providers import errors as upstream
-from providers.request_body import InvalidRequest
+from providers.request_body import InvalidRequest, Term
+
+_ = gettext_noop
+NO_RETRY = (b"x-should-retry", b"false")
 
 
 class GatewayError(Exception):
     """
-    An error with its HTTP ``status``, ``code``, ``message``, the parameter it is about and headers to send along.
+    An error with its HTTP ``status``, ``code``, message, the parameter it is about and headers to send along.
 
-    ``openai_type`` overrides that dialect's word for the status; ``outcome`` is how the request's row ends.
+    ``template`` is a text marked for translation whose ``%(name)s`` are filled from ``values``. ``openai_type``
+    overrides that dialect's word for the status; ``outcome`` is how the request's row ends.
     """
 
     def __init__(
-        self, status, code, message, *, param=None, headers=(), openai_type=None, outcome="refused", detail=""
+        self,
+        status,
+        code,
+        template,
+        *,
+        values=None,
+        param=None,
+        headers=(),
+        openai_type=None,
+        outcome="refused",
+        detail="",
     ):
-        super().__init__(message)
+        self.template = template
+        self.values = values or {}
+        self.message = template % values if values else template
+        super().__init__(self.message)
         self.status = status
         self.code = code
-        self.message = message
         self.param = param
         self.headers = list(headers)
         self.openai_type = openai_type
         self.outcome = outcome
         self.detail = detail
 
-
-NO_RETRY = (b"x-should-retry", b"false")
+    def speak(self, language):
+        """Say the message in ``language``, one of ``settings.LANGUAGES``; English is what it is written in."""
+        if language != "en":
+            with override(language):
+                values = {k: gettext(v) if isinstance(v, Term) else v for k, v in self.values.items()}
+                self.message = gettext(self.template) % values if values else gettext(self.template)
+        return self
 
 
 def no_key():
     return GatewayError(
-        401, "invalid_api_key", "No API key was sent. Send it as “Authorization: Bearer …” or “x-api-key”."
+        401, "invalid_api_key", _("No API key was sent. Send it as “Authorization: Bearer …” or “x-api-key”.")
     )
 
 
 def wrong_key():
-    return GatewayError(401, "invalid_api_key", "This API key is not known here. It may be mistyped or revoked.")
+    return GatewayError(401, "invalid_api_key", _("This API key is not known here. It may be mistyped or revoked."))
 
 
 def two_keys():
-    return GatewayError(401, "invalid_api_key", "Two different API keys were sent. Send one.")
+    return GatewayError(401, "invalid_api_key", _("Two different API keys were sent. Send one."))
 
 
 def disabled_key():
-    return GatewayError(401, "invalid_api_key", "This API key is disabled.")
+    return GatewayError(401, "invalid_api_key", _("This API key is disabled."))
 
 
 def expired_key():
-    return GatewayError(401, "invalid_api_key", "This API key has expired.")
+    return GatewayError(401, "invalid_api_key", _("This API key has expired."))
 
 
 def unknown_model(name):
     return GatewayError(
-        404, "model_not_found", f"The model “{name}” does not exist or is not available to this API key.", param="model"
+        404,
+        "model_not_found",
+        _("The model “%(model)s” does not exist or is not available to this API key."),
+        values={"model": name},
+        param="model",
+    )
+
+
+def unable_model(name, ability):
+    """The model exists and does something else; ``ability`` is a text marked for translation."""
+    return GatewayError(
+        400,
+        "model_not_supported",
+        _("The model “%(model)s” does not offer %(ability)s."),
+        values={"model": name, "ability": Term(ability)},
+        param="model",
     )
 
 
 def unknown_path(method, path):
-    hint = ""
+    message = _("There is nothing at %(method)s %(path)s.")
     if path.startswith("/v1/v1/"):
-        hint = " The base URL of Anthropic SDKs ends before /v1."
+        message = _("There is nothing at %(method)s %(path)s. The base URL of Anthropic SDKs ends before /v1.")
     elif not path.startswith(("/v1/", "/api/")):
-        hint = " The base URL of OpenAI SDKs ends in /v1."
-    return GatewayError(404, "not_found", f"There is nothing at {method} {path[:200]}.{hint}")
+        message = _("There is nothing at %(method)s %(path)s. The base URL of OpenAI SDKs ends in /v1.")
+    return GatewayError(404, "not_found", message, values={"method": method, "path": path[:200]})
 
 
 def wrong_method(method, path, allowed):
     return GatewayError(
         405,
         "method_not_allowed",
-        f"{path} answers {allowed}, not {method}.",
+        _("%(path)s answers %(allowed)s, not %(method)s."),
+        values={"path": path[:200], "allowed": allowed, "method": method},
         headers=[(b"allow", allowed.encode())],
     )
 
 
 def too_large(limit):
-    return GatewayError(413, "request_too_large", f"The request body is larger than {limit // 1024**2} MB.")
+    return GatewayError(
+        413, "request_too_large", _("The request body is larger than %(limit)s MB."), values={"limit": limit // 1024**2}
+    )
 
 
 def body_cut():
-    return GatewayError(400, "request_cut_off", "The request ended before its body did.")
+    return GatewayError(400, "request_cut_off", _("The request ended before its body did."))
 
 
 def body_slow():
-    return GatewayError(408, "request_timeout", "The request body took too long to arrive.")
+    return GatewayError(408, "request_timeout", _("The request body took too long to arrive."))
 
 
 def encoded_body(encoding):
-    return GatewayError(415, "unsupported_encoding", f"A body with content-encoding “{encoding}” is not accepted here.")
+    return GatewayError(
+        415,
+        "unsupported_encoding",
+        _("A body with content-encoding “%(encoding)s” is not accepted here."),
+        values={"encoding": encoding},
+    )
 
 
 def missing_version():
+    # In the words that clients of that API know.
     return GatewayError(
-        400, "invalid_request_error", "anthropic-version: header is required", param="anthropic-version"
+        400, "invalid_request_error", _("anthropic-version: header is required"), param="anthropic-version"
     )
 
 
 def invalid(error: InvalidRequest):
-    return GatewayError(400, "invalid_request_error", error.message, param=error.param)
+    code = getattr(error, "code", None) or "invalid_request_error"
+    return GatewayError(400, code, error.message, values=error.values, param=error.param)
 
 
 def storage_full():
     return GatewayError(
         503,
         "storage_full",
-        "The server cannot record requests at the moment, so it does not make them.",
+        _("The server cannot record requests at the moment, so it does not make them."),
         headers=[(b"retry-after", b"5")],
     )
 
@@ -119,19 +167,23 @@ def not_ready():
     return GatewayError(
         503,
         "not_ready",
-        "The server cannot look keys up at the moment: its database does not answer.",
+        _("The server cannot look keys up at the moment: its database does not answer."),
         headers=[(b"retry-after", b"5")],
     )
 
 
 def unusable_provider(name):
     return GatewayError(
-        503, "provider_needs_key", f"The provider “{name}” has no usable credential.", headers=[NO_RETRY]
+        503,
+        "provider_needs_key",
+        _("The provider “%(provider)s” has no usable credential."),
+        values={"provider": name},
+        headers=[NO_RETRY],
     )
 
 
 def internal():
-    return GatewayError(500, "internal_error", "The server failed. The request id says where its log has more.")
+    return GatewayError(500, "internal_error", _("The server failed. The request id says where its log has more."))
 
 
 def from_provider(error: upstream.ProviderError, provider_name) -> GatewayError:
@@ -141,41 +193,57 @@ def from_provider(error: upstream.ProviderError, provider_name) -> GatewayError:
     An error about this server's own account there is never passed on as if it were about the caller's.
     """
     failed = {"outcome": "upstream_error", "openai_type": "server_error", "detail": error.detail}
+    named = {"values": {"provider": provider_name, "message": Term(error.message)}}
+    attributed = _("%(provider)s: %(message)s")
     match error:
         case upstream.TimedOut():
             return GatewayError(504, "provider_timeout", error.message, **failed | {"outcome": "timeout"})
         case upstream.Unreachable():
-            return GatewayError(502, "provider_unreachable", f"{provider_name}: {error.message}", **failed)
+            return GatewayError(502, "provider_unreachable", attributed, **named, **failed)
+        case upstream.OwnAccount(status=status) if status in {402, 429}:
+            return GatewayError(
+                503,
+                "provider_quota_exhausted",
+                _(
+                    "%(provider)s: the account that this server uses there has no quota or credit left. "
+                    "An administrator can mend it."
+                ),
+                values={"provider": provider_name},
+                headers=[NO_RETRY],
+                **failed,
+            )
         case upstream.OwnAccount():
             return GatewayError(
                 502,
                 "provider_refused_credential",
-                f"{provider_name} refused the credential that this server uses there. An administrator can mend it.",
+                _("%(provider)s refused the credential that this server uses there. An administrator can mend it."),
+                values={"provider": provider_name},
                 headers=[NO_RETRY],
                 **failed,
             )
         case upstream.Rejected(status=status) if status in {400, 404, 408, 409, 413, 422, 429}:
-            headers = [] if error.retry_after is None else [(b"retry-after", b"%d" % error.retry_after)]
-            code = error.code or HTTPStatus(status).name.lower()
-            kind = None if status != 429 else "requests"
             return GatewayError(
                 status,
-                code,
+                error.code or HTTPStatus(status).name.lower(),
                 error.message,
                 param=error.param,
-                headers=headers,
-                openai_type=kind,
+                headers=_wait(error),
+                openai_type=None if status != 429 else "requests",
                 outcome="upstream_error",
                 detail=error.detail,
             )
         case upstream.Rejected(status=status):
             overloaded = status in {503, 529}
-            headers = [] if error.retry_after is None else [(b"retry-after", b"%d" % error.retry_after)]
             return GatewayError(
                 503 if overloaded else 502,
                 "provider_overloaded" if overloaded else "provider_failed",
-                f"{provider_name}: {error.message}",
-                headers=headers,
+                attributed,
+                **named,
+                headers=_wait(error),
                 **failed,
             )
-    return GatewayError(502, "provider_failed", f"{provider_name}: {error.message}", **failed)
+    return GatewayError(502, "provider_failed", attributed, **named, **failed)
+
+
+def _wait(error):
+    return [] if error.retry_after is None else [(b"retry-after", b"%d" % error.retry_after)]

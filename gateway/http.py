@@ -1,17 +1,22 @@
 """One HTTP request as ASGI gives it, and the ways to answer it."""
 
 import asyncio
+import contextlib
 import re
 import time
 
 import msgspec
+from django.utils.translation import get_supported_language_variant
+from django.utils.translation.trans_real import parse_accept_lang_header
 
 from gateway import errors
 from gateway.auth import authenticate
+from providers import flavours
 from providers.dialects import anthropic, openai
 from usage.ulid import new_ulid, request_id
 
 FIELD_NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
+OPENAI_PATHS = ("/v1/chat/", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/moderations")
 MAX_BODY = 32 * 1024 * 1024
 BODY_TIMEOUT = 60.0
 JSON_HEADERS = [(b"content-type", b"application/json")]
@@ -24,17 +29,23 @@ class Http:
     A request and its answer.
 
     ``dialect`` is the caller's; an answer goes out in it and carries the request's id as that dialect names it.
+    ``path`` is without the prefix that asks for a flavour; ``flavour`` is what that prefix says or, once the caller is
+    known, what the key or its workspace is set to. ``error_event`` tells of an error in the stream that has begun.
     """
 
     __slots__ = (
         "_receive",
         "_send",
         "_started",
+        "answer_headers",
         "caller",
         "dialect",
+        "error_event",
+        "flavour",
         "headers",
         "method",
         "path",
+        "query",
         "received",
         "request_id",
         "ulid",
@@ -46,17 +57,22 @@ class Http:
         self._started = False
         self.headers = scope["headers"]
         self.method = scope["method"]
-        self.path = scope["path"]
+        self.flavour, self.path = flavours.at_path(scope["path"])
+        self.query = scope["query_string"]
         self.ulid = new_ulid()
         self.request_id = request_id(self.ulid)
         self.received = time.perf_counter()
         self.caller = None
+        self.answer_headers = ()
         self.dialect = anthropic if self._speaks_anthropic() else openai
+        self.error_event = self.dialect.error_event
 
     def _speaks_anthropic(self):
         """By path where that says it, and by the headers that only SDKs of that dialect send where it does not."""
         if self.path.startswith("/v1/messages"):
             return True
+        if self.path.startswith(OPENAI_PATHS) or self.flavour is not None:
+            return False
         return any(name == b"anthropic-version" or name == b"anthropic-beta" for name, _ in self.headers)
 
     # The request ----------------------------------------------------------------------------------------------
@@ -64,6 +80,8 @@ class Http:
     async def authenticate(self, runtime):
         """The caller; raises ``GatewayError``."""
         self.caller = await authenticate(self.headers, runtime.keeper)
+        if self.flavour is None:
+            self.flavour = flavours.BY_NAME[self.caller.flavour] if self.caller.flavour else flavours.OPENAI
         return self.caller
 
     def header(self, wanted):
@@ -91,6 +109,22 @@ class Http:
         if "anthropic-version" not in passed:
             raise errors.missing_version()
         return passed
+
+    @property
+    def rules(self):
+        """The version of its dialect that the caller holds to, where it has versions."""
+        version = self.header(b"anthropic-version")
+        return version and version.decode("latin-1")
+
+    @property
+    def language(self):
+        """The language of messages: the first of ``Accept-Language`` that there is, else English."""
+        accepted = self.header(b"accept-language")
+        if accepted:
+            for code, _ in parse_accept_lang_header(accepted.decode("latin-1").lower()):
+                with contextlib.suppress(LookupError):
+                    return get_supported_language_variant(code)
+        return "en"
 
     async def body(self):
         """The whole body, counted as it comes. Raises ``GatewayError`` past ``MAX_BODY`` or ``BODY_TIMEOUT``."""
@@ -143,17 +177,24 @@ class Http:
 
     async def fail(self, error):
         """Tell the caller of a ``GatewayError``: as a status, or as an event where a stream has begun."""
+        error.speak(self.language)
         if self._started:
-            event = self.dialect.error_event(error, self.request_id)
+            event = self.error_event(error, self.request_id)
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
         else:
             body = self.dialect.error_body(error, self.request_id)
             await self.send(self.dialect.error_status(error), [*JSON_HEADERS, *error.headers], body)
 
     async def _start(self, status, headers, dropped):
-        headers = [*headers, (self.dialect.REQUEST_ID_HEADER, self.request_id.encode())]
+        dialect = self.dialect
+        headers = [*headers, (dialect.REQUEST_ID_HEADER, self.request_id.encode()), *self.answer_headers]
         if self.caller is not None:
-            headers.append((self.dialect.ORGANIZATION_HEADER, self.caller.organization_uid.encode()))
+            headers.append((dialect.ORGANIZATION_HEADER, self.caller.organization_uid.encode()))
+            headers.append((dialect.WORKSPACE_HEADER, self.caller.workspace_uid.encode()))
+        if dialect is openai:
+            headers.append((b"openai-version", b"2020-10-01"))
+            spent = (time.perf_counter() - self.received) * 1000
+            headers.append((b"openai-processing-ms", b"%d" % spent))
         # The names are the caller's text: only those that are harmless in a header are said.
         if names := [name for name in dropped if FIELD_NAME.fullmatch(name)]:
             headers.append((b"x-comptoir-dropped", ", ".join(names[:40]).encode()))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway import endpoints, errors, runtime
+from gateway import errors, runtime
 from gateway.calls import Call, Caller
 from gateway.errors import GatewayError
 from gateway.pipeline import complete
-from providers.dialects import openai
+from gateway.serving import record_refusal
 from providers.formats import chat_completions
 from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
@@ -72,7 +72,7 @@ async def ask(*, workspace, user, request):
         source=Source.PLAYGROUND.value,
     )
     fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in (request | {"stream": True}).items()}
-    call = Call(dialect=openai, endpoint="chat_completions", caller=caller, fields=fields, client=CLIENT)
+    call = Call(format=chat_completions, caller=caller, fields=fields, client=CLIENT)
     # A cancellation reaches the pipeline before it passes here, and who cancels this is the one who asked.
     call.client_gone = True
     try:
@@ -93,7 +93,7 @@ async def ask(*, workspace, user, request):
 
 
 def _refused(call, error, serving):
-    endpoints.record_refusal(call, error, serving)
+    record_refusal(call, error, serving)
     return error
 
 

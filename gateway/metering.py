@@ -15,6 +15,8 @@ PROGRESS_SECONDS = 1.0
 BYTES_PER_TOKEN = 4
 # A prompt of some 400 kB is counted in four milliseconds, in which the process does nothing else.
 MOST_COUNTED_TOKENS = 100_000
+# Prose has four or five characters a token, and hardly any text sixteen: a report below that is looked into.
+MOST_CHARACTERS_PER_TOKEN = 16
 
 
 class Meter:
@@ -39,6 +41,8 @@ class Meter:
         self.outcome = None
         self.status = None
         self.error: GatewayError | None = None
+        # The target that answers in the end, where the first one did not.
+        self.fallback = None
 
     @property
     def requested_model(self):
@@ -49,6 +53,12 @@ class Meter:
         self.attempts += 1
         if self.dispatched is None:
             self.dispatched = time.perf_counter()
+
+    def restart(self, target, rates):
+        """Begin another attempt, at ``target``: nothing of the last one has reached the caller, and none of it counts."""
+        self.reported, self.text, self.written = None, [], 0
+        self.response_model = self.stop_reason = self.upstream_request_id = self.first_token = None
+        self.fallback, self.rates = target, rates
 
     def saw_text(self, text):
         # A whole answer has no first token: it comes at once.
@@ -106,8 +116,12 @@ class Meter:
             and reported.input_tokens is not None
             and reported.output_tokens is not None
         ):
-            if reported.output_tokens or not self.written:
+            if reported.output_tokens * MOST_CHARACTERS_PER_TOKEN >= self.written:
                 return reported, UsageSource.REPORTED
+            if reported.output_tokens and (counted := self.count_output()) <= reported.output_tokens * 2:
+                return reported, UsageSource.REPORTED
+            if reported.output_tokens:
+                return msgspec.structs.replace(reported, output_tokens=counted), UsageSource.COUNTED
         elif not self.dispatched or (self.outcome == Outcome.UPSTREAM_ERROR and not self.text and not self.reported):
             # Never sent, or answered with an error: nothing was used.
             return TokenUsage(), UsageSource.NONE
@@ -152,6 +166,11 @@ class Meter:
             error_code=error and error.code,
             error_message=error and error.message,
             upstream_request_id=self.upstream_request_id,
+            provider_id=self.fallback and self.fallback.provider_id,
+            provider_model_id=self.fallback and self.fallback.provider_model_id,
+            price_id=self.fallback and self.rates and self.rates.price_id,
+            upstream_model=self.fallback and self.fallback.upstream_name,
+            dropped=", ".join(self.call.dropped) or None,
         )
 
     def _first_token_ms(self):

@@ -8,36 +8,31 @@ import structlog
 from gateway import errors, metrics
 from gateway.journal import JournalFull
 from gateway.metering import Meter
-from gateway.routing import route
+from providers import formats, translators
 from providers.adapters import ADAPTERS
+from providers.conversation import Reply
 from providers.errors import Broken, ProviderError, Rejected, StreamError
-from providers.formats import chat_completions as openai
-from providers.formats import messages
 from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
-from providers.translators import anthropic_to_openai, openai_to_anthropic
 
 log = structlog.get_logger(__name__)
-
-BY_NAME = {"openai": openai, "anthropic": messages}
-TRANSLATORS = {("anthropic", "openai"): anthropic_to_openai, ("openai", "anthropic"): openai_to_anthropic}
 
 
 async def complete(call, runtime):
     """
-    Yield the bytes of the answer to ``call`` in its caller's dialect.
+    Yield the bytes of the answer to ``call`` in its caller's format.
 
     Raises ``GatewayError``: before the first bytes where the call is refused or its provider fails, after them where
     the provider's answer breaks off. Hold it in ``contextlib.aclosing``, so that leaving it ends the provider's work.
     """
-    target = await route(call.model, call.caller.organization_id, runtime.keeper)
+    plan = call.plan = await runtime.router.plan(call)
+    rates = plan.target.rates_at(call.received_at)
+    opened = call.opened(plan.target, rates and rates.price_id)
+    meter = Meter(call, rates, lambda: "\n".join(prompt_strings(call)), opened.input_estimate)
     try:
-        exchange = Exchange(call, target)
+        exchange = Exchange(call, plan, meter)
     except InvalidRequest as error:
         raise errors.invalid(error) from None
-    rates = target.rates_at(call.received_at)
-    opened = call.opened(target, rates and rates.price_id)
-    meter = exchange.meter = Meter(call, rates, exchange.prompt_text, opened.input_estimate)
     try:
         entry = runtime.journal.open(call.ulid, opened)
     except JournalFull as error:
@@ -46,23 +41,54 @@ async def complete(call, runtime):
     call.recorded = True
     metrics.REQUESTS.in_flight += 1
     try:
-        async for chunk in exchange.run(runtime.upstream, entry):
-            if exchange.is_complete:
-                # Before its end goes out, so that no caller holds an answer that could still lose its record.
-                meter.completed()
-                _record(call, meter, entry)
-            yield chunk
+        while True:
+            try:
+                first = await exchange.begin(runtime.upstream)
+                break
+            except ProviderError as error:
+                exchange.close()
+                exchange = await _another(call, plan, meter, runtime, error)
+        plan.succeeded()
+        if exchange.is_complete:
+            # Before its end goes out, so that no caller holds an answer that could still lose its record.
+            meter.completed()
+            _record(call, meter, entry)
+        yield first
+        if not exchange.is_complete:
+            async for chunk in exchange.rest(entry):
+                if exchange.is_complete:
+                    meter.completed()
+                    _record(call, meter, entry)
+                yield chunk
+            await exchange.finish()
     except ProviderError as error:
-        failure = errors.from_provider(error, target.provider_name)
+        failure = errors.from_provider(error, plan.target.provider_name)
         meter.failed(failure)
-        log.warning("provider failed", request_id=call.id, provider=target.provider_name, detail=failure.detail)
+        log.warning("provider failed", request_id=call.id, provider=plan.target.provider_name, detail=failure.detail)
         raise failure from None
     except (asyncio.CancelledError, GeneratorExit):
         meter.cancelled()
         raise
     finally:
+        exchange.close()
         if call.closed is None:
             _record(call, meter, entry)
+
+
+async def _another(call, plan, meter, runtime, error):
+    """The next attempt's ``Exchange`` after ``error``; raises ``error`` where there is none."""
+    plan.failed(error)
+    first = plan.target
+    while await plan.goes_on(error):
+        target = plan.target
+        meter.restart(None if target is first and meter.fallback is None else target, target.rates_at(call.received_at))
+        log.info("trying again", request_id=call.id, provider=target.provider_name, after=error.detail or error.message)
+        try:
+            return Exchange(call, plan, meter)
+        except InvalidRequest:
+            # What could be said to the first target cannot be said to this one.
+            continue
+    raise error
 
 
 def _record(call, meter, entry):
@@ -73,143 +99,199 @@ def _record(call, meter, entry):
         call.closed = meter.closed()
         entry.close(call.closed)
         metrics.REQUESTS.in_flight -= 1
-        metrics.REQUESTS.ended(call.endpoint, call.closed)
+        metrics.REQUESTS.ended(call.format.NAME, call.closed)
 
 
 class Exchange:
-    """One call to one provider: what goes out, and what of the answer goes to the caller."""
+    """
+    One attempt at one call: what goes out to a provider, and what of its answer goes to the caller.
 
-    def __init__(self, call, target):
-        """Build the provider's request. Raises ``InvalidRequest`` for what cannot be said in its dialect."""
+    Where the provider is asked in the caller's own format, bytes pass as they are; else a translator stands between.
+    """
+
+    def __init__(self, call, plan, meter):
+        """Build the provider's request. Raises ``InvalidRequest`` for what cannot be said in its format."""
         self.call = call
-        self.target = target
-        self.adapter = ADAPTERS[target.dialect]
-        self.dialect = BY_NAME[target.dialect]
-        self.translator = TRANSLATORS.get((call.dialect.NAME, target.dialect))
-        self.meter = None
+        self.target = target = plan.target
+        self.meter = meter
+        self.adapter = ADAPTERS[target.adapter]
+        self.format = call.format if plan.format_name == call.format.NAME else formats.BY_NAME[plan.format_name]
         self.is_complete = False
+        self.response = None
         # The same request without what some providers refuse.
         self.fallback_body = None
         self.hides_usage = False
-        self.shows_usage = call.stream and BY_NAME[call.dialect.NAME].wants_usage(call.fields)
-        if self.translator:
-            body, call.dropped = self.translator.request(call.fields, target)
-            self.body = msgspec.json.encode(body)
-            if body.pop("stream_options", None):
-                self.fallback_body = msgspec.json.encode(body)
-            return
+        self.dresses = call.flavour.rewrites(call.format.NAME, target)
+        self._failure = self._splitter = self._reader = self._from = self._to = None
+        if self.format is call.format:
+            call.dropped = []
+            self._pass_on()
+        else:
+            self._translate()
+
+    def _pass_on(self):
+        call, target = self.call, self.target
         fields = call.fields
-        if call.model != target.upstream_name:
+        if target.model_field != "model":
+            fields = {name: raw for name, raw in fields.items() if name != "model"}
+            fields[target.model_field] = target.encoded_name
+        elif call.model != target.upstream_name:
             fields = fields | {"model": target.encoded_name}
+        if target.drops and (refused := target.drops & fields.keys()):
+            fields = {name: raw for name, raw in fields.items() if name not in refused}
+            call.dropped = sorted(refused)
         self.body = msgspec.json.encode(fields)
-        if call.stream and not self.shows_usage:
+        if call.stream and not self.format.wants_usage(call.fields):
             self.hides_usage = True
-            self.fallback_body = self.body
-            self.body = msgspec.json.encode(openai.asking_for_usage(fields))
+            if target.takes_stream_options:
+                self.fallback_body = self.body
+                self.body = msgspec.json.encode(self.format.asking_for_usage(fields))
 
-    def prompt_text(self):
-        """What the prompt says, for counting where the provider does not: the strings of its messages."""
-        return "\n".join(prompt_strings(self.call.fields))
+    def _translate(self):
+        call, target = self.call, self.target
+        ours, theirs = translators.BY_NAME[call.format.NAME], translators.BY_NAME[self.format.NAME]
+        conversation = ours.read_request(call.fields, call.rules)
+        body = theirs.write_request(conversation, target)
+        for name in target.drops & body.keys():
+            if name != "stream_options":
+                conversation.lose(name)
+            del body[name]
+        if target.model_field != "model":
+            body[target.model_field] = body.pop("model")
+        call.dropped = conversation.dropped()
+        self.body = msgspec.json.encode(body)
+        if not target.takes_stream_options and body.pop("stream_options", None):
+            self.body = msgspec.json.encode(body)
+        elif body.pop("stream_options", None):
+            self.fallback_body = msgspec.json.encode(body)
+        self._reply = Reply(
+            request_id=call.id,
+            created=int(call.received_at),
+            meter=self.meter,
+            fields=call.fields,
+            with_usage=call.stream and call.format.wants_usage(call.fields),
+            conversation=conversation,
+        )
+        self._from, self._to = theirs, ours
 
-    async def run(self, upstream, entry):
-        """Yield the caller's bytes; ``is_complete`` is set before the last of them. Raises ``ProviderError``."""
-        response = await self._open(upstream)
-        try:
-            self.meter.upstream_request_id = self.adapter.request_id(response)
-            if not self.call.stream:
-                body = self._answer(await self.adapter.read(response))
-                self.is_complete = True
-                yield body
-                return
-            if response.content_type in {"text/html", "application/json"}:
-                raise Broken("The provider's answer is not a stream.", response.content_type)
-            async for chunk in self._stream(response, entry):
-                yield chunk
-        finally:
-            # Gives the connection back after a whole answer and closes it after less.
-            response.close()
+    async def begin(self, upstream):
+        """
+        Ask, and return the first bytes for the caller: the whole of an answer that is not streamed.
+
+        Raises ``ProviderError``; nothing has gone to the caller then. ``is_complete`` says that there is no more.
+        """
+        self.response = await self._open(upstream)
+        self.meter.upstream_request_id = self.adapter.request_id(self.response)
+        self.call.answer_headers = self.call.flavour.headers(self.call, self.target, self.response.headers)
+        if not self.call.stream:
+            body = self._answer(await self.adapter.read(self.response))
+            self.is_complete = True
+            return body
+        if self.response.content_type in {"text/html", "application/json"}:
+            raise Broken("The provider's answer is not a stream.", self.response.content_type)
+        self._splitter = EventSplitter()
+        self._reader = self.format.StreamReader(self.meter, hide_usage=self.hides_usage)
+        if self._from:
+            self._pieces, self._writer = self._from.AnswerReader(), self._to.AnswerWriter(self._reply)
+        while True:
+            if passed := await self._next():
+                return passed
+            if self.is_complete:
+                return b""
+            if self._failure:
+                raise self._failure
+
+    async def rest(self, entry):
+        """Yield what follows; ``is_complete`` is set before the last of it. Raises ``ProviderError``."""
+        while not self.is_complete:
+            if self._failure:
+                raise self._failure
+            if (passed := await self._next()) or self.is_complete:
+                yield passed
+            if progress := self.meter.progress_due():
+                entry.progress(progress)
+
+    async def finish(self):
+        """Take what stands after the provider's last word, so that its connection can be used again."""
+        await self.adapter.finish(self.response)
+
+    def close(self):
+        """Give the connection back after a whole answer, and close it after less."""
+        if self.response is not None:
+            self.response.close()
+            self.response = None
 
     async def _open(self, upstream):
+        send = {"stream": self.call.stream, "headers": self.call.provider_headers if self._from is None else None}
         self.meter.dispatch()
-        send = {"stream": self.call.stream, "headers": self.call.provider_headers}
         try:
-            return await self.adapter.post(upstream, self.target, self.body, **send)
+            return await self.adapter.post(upstream, self.target, self.format.NAME, self.body, **send)
         except Rejected as error:
             if self.fallback_body is None or error.status not in {400, 422} or "stream_options" not in error.detail:
                 raise
         # A provider that knows no stream_options: its tokens are counted here.
         self.meter.dispatch()
-        return await self.adapter.post(upstream, self.target, self.fallback_body, **send)
+        return await self.adapter.post(upstream, self.target, self.format.NAME, self.fallback_body, **send)
 
     def _answer(self, body):
         try:
-            answer = self.dialect.read_answer(body, self.meter)
+            said = self.format.read_answer(body, self.meter)
         except ValueError as error:
             raise Broken("The provider's answer is not one of its dialect.", str(error)) from None
-        return self.translator.answer(answer, self.meter, self.call.id) if self.translator else body
+        if self._from:
+            body = self._to.write_answer(self._from.read_answer(said), self._reply)
+        if self.dresses:
+            body = self.call.flavour.answer(self.call.format.NAME, body, self.call, self.target, self.response.headers)
+        return body
 
-    async def _stream(self, response, entry):
-        splitter = EventSplitter()
-        reader = self.dialect.StreamReader(self.meter, hide_usage=self.hides_usage)
-        translation = self._translation()
-        while received := await self.adapter.next_chunk(response):
-            passed, failure = _passed(splitter.feed(received), reader, translation)
-            if reader.ended and not failure:
-                break
-            if passed:
-                yield passed
-            if failure:
-                raise self.adapter.scrubbed(failure, self.target)
-            if splitter.is_overfull:
-                raise Broken("The provider sent an event without end.")
-            if progress := self.meter.progress_due():
-                entry.progress(progress)
-        else:
+    async def _next(self):
+        """The caller's bytes for the provider's next; sets ``is_complete`` or the failure to raise after them."""
+        received = await self.adapter.next_chunk(self.response)
+        passed, failure = self._passed(self._splitter.feed(received) if received else self._splitter.rest())
+        if failure:
+            self._failure = self.adapter.scrubbed(failure, self.target)
+        elif self._reader.ended or (not received and self.format.is_complete(self._reader)):
             # Without a last word of its own the answer may still be whole.
-            passed, failure = _passed(splitter.rest(), reader, translation)
-            if failure or not self.dialect.is_complete(reader):
-                if passed:
-                    yield passed
-                raise self.adapter.scrubbed(failure, self.target) or Broken("The provider's answer was cut off.")
-        self.is_complete = True
-        yield passed + translation.finish() if translation else passed
-        await self.adapter.finish(response)
+            if self._from:
+                passed += self._writer.feed(self._pieces.finish()) + self._writer.finish()
+            self.is_complete = True
+        elif not received:
+            self._failure = Broken("The provider's answer was cut off.")
+        elif self._splitter.is_overfull:
+            self._failure = Broken("The provider sent an event without end.")
+        if passed and self.dresses:
+            passed = self.call.flavour.events(
+                self.call.format.NAME, passed, self.call, self.target, self.response.headers
+            )
+        return passed
 
-    def _translation(self):
-        if self.translator is anthropic_to_openai:
-            return anthropic_to_openai.Stream(self.meter, self.call.id)
-        if self.translator is openai_to_anthropic:
-            return openai_to_anthropic.Stream(self.meter, self.call.id, with_usage=self.shows_usage)
-        return None
-
-
-def _passed(events, reader, translation):
-    """The bytes that go to the caller for some events of the provider, and the failure that one of them told of."""
-    passed = []
-    for event in events:
-        try:
-            raw, said = reader.saw(event)
-        except StreamError as failure:
-            return b"".join(passed), failure
-        if translation is None:
-            passed.append(raw)
-        elif said is not None:
-            passed.append(translation.feed(said))
-        if reader.ended:
-            break
-    return b"".join(passed), None
+    def _passed(self, events):
+        """The bytes that go to the caller for some events of the provider, and the failure that one of them told of."""
+        passed = []
+        for event in events:
+            try:
+                raw, said = self._reader.saw(event)
+            except StreamError as failure:
+                return b"".join(passed), failure
+            if self._from is None:
+                passed.append(raw)
+            elif said is not None and (pieces := self._pieces.feed(said)):
+                passed.append(self._writer.feed(pieces))
+            if self._reader.ended:
+                break
+        return b"".join(passed), None
 
 
-def prompt_strings(fields):
+def prompt_strings(call):
     """Every text in the prompt: contents, system prompts and tool descriptions, without keys and types."""
     todo = []
-    for name in ("system", "messages", "tools"):
-        if name in fields:
+    for name in call.format.PROMPT_FIELDS:
+        if name in call.fields:
             try:
-                todo.append(msgspec.json.decode(fields[name]))
+                todo.append(msgspec.json.decode(call.fields[name]))
             except (msgspec.DecodeError, RecursionError):
                 # Valid JSON that Python cannot hold, such as 1e999: as it was written, it is still the prompt.
-                todo.append(bytes(fields[name]).decode())
+                todo.append(bytes(call.fields[name]).decode())
     while todo:
         value = todo.pop()
         if isinstance(value, str):

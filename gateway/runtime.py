@@ -7,8 +7,11 @@ import sys
 from django.conf import settings
 
 from gateway.drainer import Drainer
+from gateway.health import Health
 from gateway.journal import Journal
+from gateway.routing import Router
 from gateway.snapshot import SnapshotKeeper
+from gateway.stored_responses import StoredResponses
 from providers.client import Upstream
 from providers.origins import resolve_own_endpoints
 
@@ -16,13 +19,15 @@ _current = None
 
 
 class Runtime:
-    """Snapshot, journal, drainer and the connections to providers."""
+    """Snapshot, routes, journal, drainer and the connections to providers."""
 
     def __init__(self):
         self.keeper = SnapshotKeeper()
+        self.router = Router(self.keeper, Health())
         self.journal = Journal(settings.JOURNAL_DIR)
         self.drainer = Drainer(self.journal, settings.JOURNAL_KEEP_HOURS)
         self.upstream = Upstream()
+        self.stored_responses = StoredResponses()
 
     async def start(self):
         global _current
@@ -44,6 +49,7 @@ class Runtime:
         await self.keeper.stop()
         self.drainer.stop()
         self.journal.close()
+        self.stored_responses.close()
 
 
 def current() -> Runtime | None:

@@ -7,6 +7,7 @@ for at once.
 
 import asyncio
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -19,9 +20,9 @@ from gateway import metrics
 from gateway.calls import Caller
 from providers.credentials import CredentialUnreadable, Secret, unseal
 from providers.endpoints import auth_headers
-from providers.models import ProviderModel
+from providers.models import ModelRoute, ProviderAlert, ProviderModel
 from providers.origins import is_private_allowed
-from providers.targets import Target
+from providers.targets import Route, Target
 from usage.costs import rates_of
 from usage.models import Source
 
@@ -47,11 +48,15 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state at one revision. ``models`` maps each organization to its public model names, oldest first."""
+    """
+    The state at one revision. ``routes`` maps each organization to the names that clients may ask for: models, oldest
+    first, then aliases. ``alerting`` are the providers with an open alert.
+    """
 
     revision: int
     keys: dict[bytes, Key] = field(repr=False)
-    models: dict[int, dict[str, Target]] = field(repr=False)
+    routes: dict[int, dict[str, Route]] = field(repr=False)
+    alerting: frozenset[int] = frozenset()
 
 
 class SnapshotKeeper:
@@ -127,7 +132,7 @@ class SnapshotKeeper:
 
 def load(revision):
     """Read the state of ``revision``, or a later one: in a fixed number of queries."""
-    models = {}
+    targets, routes = {}, {}
     rows = (
         ProviderModel.objects.current()
         .filter(disabled_at=None, provider__disabled_at=None)
@@ -135,8 +140,20 @@ def load(revision):
         .prefetch_related("prices")
         .order_by("pk")
     )
+    named = ModelRoute.objects.prefetch_related("targets").order_by("pk")
+    aliases = defaultdict(list)
+    for route in named:
+        for step in route.targets.all()[:1]:
+            aliases[step.provider_model_id].append(route.name)
     for row in rows:
-        models.setdefault(row.organization_id, {})[row.public_name] = _target(row)
+        target = targets[row.pk] = _target(row, aliases[row.pk])
+        routes.setdefault(row.organization_id, {})[row.public_name] = Route(row.public_name, (target,))
+    for route in named:
+        steps = [step for step in route.targets.all() if step.provider_model_id in targets]
+        if steps:
+            weights = tuple(step.weight for step in steps) if route.strategy == ModelRoute.Strategy.WEIGHTED else ()
+            found = Route(route.name, tuple(targets[step.provider_model_id] for step in steps), weights)
+            routes.setdefault(route.organization_id, {})[route.name] = found
     keys = {}
     for key in ApiKey.objects.filter(revoked_at=None).select_related("workspace__organization"):
         workspace = key.workspace
@@ -148,13 +165,15 @@ def load(revision):
             api_key_id=key.pk,
             user_id=key.created_by_id,
             source=Source.API.value,
+            flavour=key.flavour or workspace.flavour or None,
         )
         expires_at = key.expires_at.timestamp() if key.expires_at else None
         keys[bytes(key.digest)] = Key(caller, key.disabled_at is not None, expires_at)
-    return Snapshot(revision, keys, models)
+    alerting = frozenset(ProviderAlert.objects.filter(resolved_at=None).values_list("provider_id", flat=True))
+    return Snapshot(revision, keys, routes, alerting)
 
 
-def _target(row):
+def _target(row, aliases):
     provider = row.provider
     preset = provider.preset
     try:
@@ -185,5 +204,11 @@ def _target(row):
         created=int(row.created_at.timestamp()),
         context_window=row.context_window,
         max_output_tokens=row.max_output_tokens,
+        capabilities=tuple(row.capabilities),
+        lifecycle=row.lifecycle,
+        aliases=tuple(aliases),
+        connect_timeout=provider.connect_timeout_s,
+        first_byte_timeout=provider.first_byte_timeout_s,
+        idle_timeout=provider.idle_timeout_s,
         prices=tuple((price.valid_from.timestamp(), rates_of(price)) for price in row.prices.all()),
     )

@@ -243,3 +243,90 @@ class Price(models.Model):
 
     def __str__(self):
         return f"{self.provider_model} from {self.valid_from:%Y-%m-%d}"
+
+
+def new_route_id():
+    return new_id("route")
+
+
+class ModelRoute(models.Model):
+    """
+    A name that clients ask for, and the models that may answer: an alias, a fallback chain or a split by weight.
+
+    It may bear the name of a model, whose own place it then takes. Its targets stand in ``RouteTarget``.
+    """
+
+    class Strategy(models.TextChoices):
+        ORDERED = "ordered", _("In order")
+        WEIGHTED = "weighted", _("By weight")
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="routes")
+    uid = models.CharField(max_length=40, unique=True, default=new_route_id, editable=False)
+    name = models.CharField(_("name"), max_length=200)
+    strategy = models.CharField(_("strategy"), max_length=10, choices=Strategy, default=Strategy.ORDERED)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "name"],
+                name="providers_modelroute_name",
+                violation_error_message=_("Another route of this organization already has that name."),
+            ),
+        ]
+
+    def __str__(self):
+        return self.name
+
+
+class RouteTarget(models.Model):
+    """A model that a route leads to: ``position`` counts from 1, ``weight`` is its share of a split."""
+
+    route = models.ForeignKey(ModelRoute, models.CASCADE, related_name="targets")
+    provider_model = models.ForeignKey(ProviderModel, models.CASCADE, related_name="+")
+    position = models.PositiveSmallIntegerField()
+    weight = models.PositiveSmallIntegerField(_("weight"), default=1)
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(fields=["route", "provider_model"], name="providers_routetarget_once"),
+        ]
+
+    def __str__(self):
+        return f"{self.route} → {self.provider_model}"
+
+
+class ProviderAlert(models.Model):
+    """
+    Trouble with the account that this server has at a provider: open from the first failure to the next success.
+
+    ``count`` is how many requests have met it.
+    """
+
+    class Kind(models.TextChoices):
+        CREDENTIAL = "credential", _("Credential refused")
+        QUOTA = "quota", _("Quota or credit used up")
+
+    provider = models.ForeignKey(Provider, models.CASCADE, related_name="alerts")
+    kind = models.CharField(max_length=12, choices=Kind)
+    message = models.CharField(max_length=500)
+    count = models.PositiveIntegerField(default=1)
+    first_at = models.DateTimeField(default=timezone.now)
+    last_at = models.DateTimeField(default=timezone.now)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-first_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["provider", "kind"],
+                condition=models.Q(resolved_at=None),
+                name="providers_provideralert_one_open",
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.provider}: {self.get_kind_display()}"

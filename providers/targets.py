@@ -1,7 +1,7 @@
 """Whom to ask: one model at one provider, and the routes that lead to such targets, as immutable values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -75,14 +75,15 @@ class Route:
     """
     A name that clients ask for, and the targets that may answer: in order, or by ``weights`` where there are any.
 
-    Every model is a route to itself, and first among the targets of its own name.
+    ``listed`` is the target that speaks for the name in model lists, under that name.
     """
 
     name: str
     targets: tuple[Target, ...]
     weights: tuple[int, ...] = ()
+    listed: Target = field(init=False, repr=False)
 
-    @property
-    def target(self):
-        """The one that speaks for the name in model lists."""
-        return self.targets[0]
+    def __post_init__(self):
+        first = self.targets[0]
+        listed = first if first.public_name == self.name else replace(first, public_name=self.name, aliases=())
+        object.__setattr__(self, "listed", listed)

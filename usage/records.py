@@ -63,6 +63,12 @@ class Closed(msgspec.Struct, array_like=True):
     error_code: str | None = None
     error_message: str | None = None
     upstream_request_id: str | None = None
+    # Where another target than the one that was asked first has answered: what replaces the first half's.
+    provider_id: int | None = None
+    provider_model_id: int | None = None
+    price_id: int | None = None
+    upstream_model: str | None = None
+    dropped: str | None = None
 
 
 class Progress(msgspec.Struct, array_like=True):
@@ -104,13 +110,15 @@ def interrupted(opened: Opened, progress: Progress | None) -> Record:
 
 
 OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in {"started_us", "input_estimate"}]
-CLOSED_COLUMNS = list(Closed.__struct_fields__)
+# What the second half replaces, where another target than the first has answered.
+ANSWERED_BY = ("provider_id", "provider_model_id", "price_id", "upstream_model")
+CLOSED_COLUMNS = [name for name in Closed.__struct_fields__ if name not in ANSWERED_BY]
 TABLE = RequestLog._meta.db_table
 COLUMNS = [*OPENED_COLUMNS, *CLOSED_COLUMNS, "started_at"]
 # What clients and providers wrote, and how much of it a row holds.
 FOREIGN_TEXTS = (
     "requested_model", "upstream_model", "response_model", "client", "stop_reason", "error_code", "error_message",
-    "upstream_request_id",
+    "upstream_request_id", "dropped",
 )  # fmt: skip
 LENGTHS = {name: RequestLog._meta.get_field(name).max_length for name in FOREIGN_TEXTS}
 
@@ -145,7 +153,11 @@ def _price_interrupted(records):
 
 def _row(record):
     """The record as a dict of columns, fit for every database: no NUL, nothing longer than its column."""
-    row = msgspec.structs.asdict(record.opened) | msgspec.structs.asdict(record.closed)
+    opened, closed = record.opened, record.closed
+    row = msgspec.structs.asdict(opened) | msgspec.structs.asdict(closed)
+    if closed.provider_id is None:
+        for name in ANSWERED_BY:
+            row[name] = getattr(opened, name)
     row["started_at"] = datetime.datetime.fromtimestamp(record.opened.started_us / 1_000_000, datetime.UTC)
     for name, length in LENGTHS.items():
         value = row.get(name)

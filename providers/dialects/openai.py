@@ -7,6 +7,7 @@ from providers.sse import encode
 NAME = "openai"
 REQUEST_ID_HEADER = b"x-request-id"
 ORGANIZATION_HEADER = b"openai-organization"
+WORKSPACE_HEADER = b"openai-project"
 
 
 # Errors ----------------------------------------------------------------------------------------------------------
@@ -69,6 +70,6 @@ def model_item(target):
     return {"id": target.public_name, "object": "model", "created": target.created, "owned_by": target.provider_name}
 
 
-def model_list(targets):
-    """Every model, as ``GET /v1/models`` answers."""
+def model_list(targets, query_string=b""):
+    """Every model, whatever is asked, as ``GET /v1/models`` answers."""
     return {"object": "list", "data": [model_item(target) for target in targets]}

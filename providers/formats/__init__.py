@@ -7,6 +7,6 @@ stands), ``read_request(fields, rules)``, ``wants_usage(fields)``, ``read_answer
 ``error_event(error, request_id, sequence)``. Nothing in it decodes what it does not read.
 """
 
-from providers.formats import chat_completions, messages
+from providers.formats import chat_completions, completions, embeddings, messages, moderations, responses
 
-BY_NAME = {each.NAME: each for each in (chat_completions, messages)}
+BY_NAME = {each.NAME: each for each in (chat_completions, completions, messages, responses, embeddings, moderations)}

@@ -9,3 +9,12 @@ and ``finish() -> bytes`` for those that end the stream. Readers take what ``pro
 
 Readers and writers of requests raise ``InvalidRequest`` for what cannot be said and must not be dropped.
 """
+
+from providers.translators import chat_completions, completions, messages, responses
+
+BY_NAME = {
+    "chat_completions": chat_completions,
+    "completions": completions,
+    "messages": messages,
+    "responses": responses,
+}

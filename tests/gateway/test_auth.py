@@ -11,9 +11,12 @@ from django.utils import timezone
 from console import api_keys, services
 from console.revision import bump_revision
 from gateway.auth import authenticate, key_of
+from gateway.calls import Call, Caller
 from gateway.errors import GatewayError
-from gateway.routing import route
+from gateway.health import Health
+from gateway.routing import Router
 from gateway.snapshot import CURRENT_SECONDS, USABLE_SECONDS, SnapshotKeeper, load
+from providers.formats import chat_completions
 from providers.services import delete_provider, remove_model
 from tests.factories import make_model, make_price, make_provider
 
@@ -101,6 +104,13 @@ def test_a_disabled_or_expired_key_is_refused(workspace, alice, keeper):
     assert asked(keeper, bearer(expired)) == (401, "invalid_api_key")
 
 
+def target_of(model, workspace, keeper):
+    """The target that a chat completion for ``model`` goes to first."""
+    caller = Caller(workspace.organization_id, "o", workspace.pk, "w", None, None, "api")
+    call = Call(format=chat_completions, caller=caller, fields={}, model=model)
+    return async_to_sync(Router(keeper, Health()).plan)(call).target
+
+
 @pytest.mark.parametrize("junk", ["", "x", "sk-comptoir-", "sk-comptoir-" + "0" * 40, "sk-ant-" + "é" * 20])
 def test_junk_asks_no_database(keeper, junk):
     assert asked(keeper, bearer(junk))[0] == 401
@@ -123,10 +133,10 @@ def test_a_snapshot_costs_the_same_number_of_queries_however_much_it_holds(works
     for number in range(3):
         make_price(make_model(provider, f"m{number}"))
         services.create_api_key(workspace=workspace, name=f"k{number}", created_by=alice)
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(5):
         snapshot = load(1)
     assert len(snapshot.keys) == 3
-    assert list(snapshot.models[workspace.organization_id]) == ["m0", "m1", "m2"]
+    assert list(snapshot.routes[workspace.organization_id]) == ["m0", "m1", "m2"]
 
 
 def test_the_price_is_the_one_of_the_moment(workspace, alice):
@@ -135,7 +145,7 @@ def test_the_price_is_the_one_of_the_moment(workspace, alice):
     make_price(model, input="1", valid_from=now - datetime.timedelta(days=2))
     make_price(model, input="2", valid_from=now - datetime.timedelta(days=1))
     make_price(model, input="3", valid_from=now + datetime.timedelta(days=1))
-    target = load(1).models[workspace.organization_id]["m"]
+    target = load(1).routes[workspace.organization_id]["m"].targets[0]
 
     def rate(days):
         rates = target.rates_at((now + datetime.timedelta(days=days)).timestamp())
@@ -147,7 +157,7 @@ def test_the_price_is_the_one_of_the_moment(workspace, alice):
 def test_models_of_another_organization_do_not_exist(workspace, charlie, keeper):
     make_model(make_provider(charlie.last_workspace.organization), "theirs")
     with pytest.raises(GatewayError) as refused:
-        async_to_sync(route)("theirs", workspace.organization_id, keeper)
+        target_of("theirs", workspace, keeper)
     assert (refused.value.status, refused.value.code) == (404, "model_not_found")
 
 
@@ -155,19 +165,19 @@ def test_models_of_another_organization_do_not_exist(workspace, charlie, keeper)
 def test_what_is_removed_does_not_exist_at_once(workspace, alice, keeper, removal):
     model = make_model(make_provider(workspace.organization), "gone")
     bump_revision()
-    assert async_to_sync(route)("gone", workspace.organization_id, keeper).provider_model_id == model.pk
+    assert target_of("gone", workspace, keeper).provider_model_id == model.pk
     if removal == "model":
         remove_model(model=model, actor=alice)
     else:
         delete_provider(provider=model.provider, actor=alice)
     async_to_sync(keeper.refresh)()
     with pytest.raises(GatewayError) as refused:
-        async_to_sync(route)("gone", workspace.organization_id, keeper)
+        target_of("gone", workspace, keeper)
     assert (refused.value.status, refused.value.code) == (404, "model_not_found")
     again = make_model(make_provider(workspace.organization), "gone")
     bump_revision()
     async_to_sync(keeper.refresh)()
-    assert async_to_sync(route)("gone", workspace.organization_id, keeper).provider_model_id == again.pk
+    assert target_of("gone", workspace, keeper).provider_model_id == again.pk
 
 
 def test_a_provider_whose_credential_cannot_be_read_does_not_stop_the_others(workspace, keeper):
@@ -177,10 +187,10 @@ def test_a_provider_whose_credential_cannot_be_read_does_not_stop_the_others(wor
     make_model(broken, "broken")
     make_model(make_provider(workspace.organization, name="sound"), "sound")
     bump_revision()
-    sound = async_to_sync(route)("sound", workspace.organization_id, keeper)
+    sound = target_of("sound", workspace, keeper)
     assert sound.is_usable
     with pytest.raises(GatewayError) as refused:
-        async_to_sync(route)("broken", workspace.organization_id, keeper)
+        target_of("broken", workspace, keeper)
     assert refused.value.code == "provider_needs_key"
 
 
@@ -188,6 +198,6 @@ def test_a_credential_never_shows(workspace):
     provider = make_provider(workspace.organization, credential="sk-very-secret")
     make_model(provider, "m")
     snapshot = load(1)
-    target = snapshot.models[workspace.organization_id]["m"]
+    target = snapshot.routes[workspace.organization_id]["m"].targets[0]
     assert "sk-very-secret" in str(target.headers)
     assert "sk-very-secret" not in repr(snapshot) + repr(target) + repr(SimpleNamespace(target=target))

@@ -18,7 +18,7 @@ CALLER = Caller(1, "org_1", 1, "wrkspc_1", 1, 1, "api")
 
 @pytest.fixture
 def meter():
-    call = Call(dialect=openai, endpoint="chat_completions", caller=CALLER, fields={}, stream=True)
+    call = Call(format=openai, caller=CALLER, fields={}, stream=True)
     meter = Meter(call, RATES, lambda: PROMPT, len(PROMPT) // 4)
     meter.dispatch()
     return meter
@@ -132,7 +132,7 @@ def test_a_mark_of_progress_is_due_each_second(meter):
 def test_reasoning_is_counted_and_is_not_the_answer():
     delta = openai.Delta(content="Paris.", reasoning_content="The capital of France …")
     assert openai.content_of(delta) == "Paris."
-    assert openai.text_of(delta) == "Paris.The capital of France …"
+    assert openai.text_of(delta) == "The capital of France …Paris."
 
 
 def test_a_prompt_too_large_to_count_here_is_estimated(meter):
