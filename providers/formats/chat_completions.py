@@ -48,6 +48,14 @@ class Chunk(msgspec.Struct):
 _CHUNK = msgspec.json.Decoder(Chunk)
 
 
+def _decoded(data):
+    """``data`` as a ``Chunk``; bytes that are no UTF-8 stand for themselves as they will at the caller's."""
+    try:
+        return _CHUNK.decode(data)
+    except UnicodeDecodeError:
+        return _CHUNK.decode(data.decode(errors="replace"))
+
+
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
@@ -184,7 +192,7 @@ def text_of(delta):
 def read_answer(body, meter):
     """Tell ``meter`` what the answer ``body`` says. Raises ``ValueError`` where it is none of this dialect."""
     try:
-        answer = _CHUNK.decode(body)
+        answer = _decoded(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if answer.choices is None:
@@ -213,7 +221,7 @@ class StreamReader:
         if not data:
             return event.raw, None
         try:
-            chunk = _CHUNK.decode(data)
+            chunk = _decoded(data)
         except (msgspec.DecodeError, RecursionError):
             return event.raw, None
         if chunk.error is not None:
@@ -249,7 +257,7 @@ def _tell(chunk, meter):
 def text_in(event):
     """The text that one event of a stream writes; empty for every other kind."""
     try:
-        choices = _CHUNK.decode(event.data).choices
+        choices = _decoded(event.data).choices
     except (msgspec.DecodeError, RecursionError):
         return ""
     return "".join(content_of(choice.delta) for choice in choices or () if choice.delta)
