@@ -7,9 +7,10 @@ from django.utils.translation import gettext_noop
 
 from providers.dialects import openai
 from providers.errors import StreamError
+from providers.media_tokens import document_tokens, image_tokens
 from providers.request_body import InvalidRequest, field, model_name
 from providers.sse import encode
-from providers.tokens import TokenUsage, count_of
+from providers.tokens import TokenUsage, count_of, count_tokens
 
 _ = gettext_noop
 NAME = "responses"
@@ -18,6 +19,8 @@ PROMPT_FIELDS = ("instructions", "input", "tools")
 ENCRYPTED = "reasoning.encrypted_content"
 # Sound comes as base64 under the same name as text does.
 NOT_TEXT = {"response.audio.delta", "response.output_audio.delta"}
+# What an item holds beside what is read by the model.
+NO_TEXT = {"type", "role", "id", "call_id", "status", "encrypted_content", "input_audio", "annotations", "logprobs"}
 NOTHING = msgspec.Raw(b"null")
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 ENDS = {"response.completed", "response.incomplete"}
@@ -95,6 +98,46 @@ def read_request(fields, rules=None):
 def wants_usage(fields):
     """Usage is a part of every stream of this format."""
     return True
+
+
+def count_request(fields):
+    """
+    About how many tokens the prompt of a request is, offline and for models of any provider.
+
+    Instructions, items and tools are counted as text, pictures by their size and PDFs by their pages. Counting what
+    is long takes long: call it in a thread.
+    """
+    texts, tokens, todo = [], 0, []
+    for name in PROMPT_FIELDS:
+        raw = fields.get(name, NOTHING)
+        if name == "tools" and bytes(raw) != b"null":
+            texts.append(bytes(raw).decode())
+            continue
+        try:
+            todo.append(msgspec.json.decode(raw))
+        except UNREADABLE:
+            # Valid JSON that Python cannot hold, such as 1e999: as it was written, it is still the prompt.
+            texts.append(bytes(raw).decode())
+    while todo:
+        match todo.pop():
+            case str(text):
+                texts.append(text)
+            case list(values):
+                todo += values
+            case {"type": "input_image"} as part:
+                tokens += image_tokens(_data_of(part.get("image_url")))
+            case {"type": "input_file"} as part:
+                tokens += document_tokens(_data_of(part.get("file_data")))
+            case dict(values):
+                todo += [value for name, value in values.items() if name not in NO_TEXT]
+    return tokens + count_tokens("\n".join(texts))
+
+
+def _data_of(url):
+    """The base64 in a data URL, or what stands without one."""
+    if not isinstance(url, str) or url.startswith(("http:", "https:")):
+        return None
+    return url.partition(",")[2] or url
 
 
 # The answer ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,347 @@
+"""
+Responses: one endpoint that answers, and those for what it has stored.
+
+What is stored is stored here and with no provider, whoever answers: each is asked to store nothing, and is told again
+what a request goes on from.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from urllib.parse import parse_qs
+
+import msgspec
+import structlog
+from django.utils.translation import gettext_noop
+
+from gateway import stored_responses
+from gateway.errors import GatewayError
+from gateway.http import JSON_HEADERS
+from gateway.routing import find_route
+from gateway.serving import serve
+from providers import formats
+from providers.adapters import ADAPTERS
+from providers.errors import ProviderError
+from providers.formats.responses import ENCRYPTED, UNREADABLE
+from providers.request_body import InvalidRequest, field, model_name, parse_body
+from providers.sse import EventSplitter, encode
+from usage import stored_responses as records
+from usage.models import StoredResponse
+
+log = structlog.get_logger(__name__)
+_ = gettext_noop
+
+PREFIX = "/v1/responses/"
+# Whose responses hand encrypted reasoning out and take it back in again, and who count tokens beforehand.
+STATEFUL = {"openai", "azure"}
+COUNT = "input_tokens"
+ENDS = {b'"response.completed"', b'"response.incomplete"'}
+# As they stand in JSON; within a text the quotes would be escaped.
+RESPONSE, PROOF, REFERENCE = b'"response"', b'"encrypted_content"', b'"item_reference"'
+FALSE = msgspec.Raw(b"false")
+MOST_ITEMS = 100
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+async def create_response(http, runtime):
+    """POST /v1/responses"""
+    exchange = Exchange(runtime)
+    await serve(http, runtime, format=formats.responses, prepare=exchange.prepare, through=exchange.through)
+
+
+async def get_response(http, runtime):
+    """GET /v1/responses/{id}"""
+    caller = await http.authenticate(runtime)
+    query = _query(http)
+    if query.get("stream", ["false"])[-1] == "true":
+        raise GatewayError(
+            400, "invalid_request_error", _("stream: a stored response is not streamed again"), param="stream"
+        )
+    found = await _stored(
+        runtime, stored_responses.document, _id_in(http), caller.workspace_id, with_proofs=_asks_for_proofs(query)
+    )
+    await http.json(found)
+
+
+async def delete_response(http, runtime):
+    """DELETE /v1/responses/{id}"""
+    caller = await http.authenticate(runtime)
+    id = _id_in(http)
+    await _stored(runtime, records.delete, id, caller.workspace_id)
+    await http.json({"id": id, "object": "response", "deleted": True})
+
+
+async def cancel_response(http, runtime):
+    """POST /v1/responses/{id}/cancel"""
+    caller = await http.authenticate(runtime)
+    await _stored(runtime, stored_responses.document, _id_in(http, "/cancel"), caller.workspace_id)
+    raise GatewayError(
+        400, "invalid_request_error", _("This response is complete: only one in the background could be cancelled.")
+    )
+
+
+async def list_input_items(http, runtime):
+    """GET /v1/responses/{id}/input_items"""
+    caller = await http.authenticate(runtime)
+    query = _query(http)
+    limit = query.get("limit", ["20"])[-1]
+    if not limit.isascii() or not limit.isdigit() or len(limit) > 3 or not 1 <= int(limit) <= MOST_ITEMS:
+        raise InvalidRequest(_("limit: must be a whole number from 1 to %(most)s"), "limit", most=MOST_ITEMS)
+    order = query.get("order", ["desc"])[-1]
+    if order not in ("asc", "desc"):
+        raise InvalidRequest(_("order: must be asc or desc"), "order")
+    items = await _stored(
+        runtime,
+        stored_responses.input_items,
+        _id_in(http, "/input_items"),
+        caller.workspace_id,
+        with_proofs=_asks_for_proofs(query),
+    )
+    if order == "desc":
+        items.reverse()
+    if after := query.get("after", [""])[-1]:
+        ids = [item.get("id") for item in items]
+        if after not in ids:
+            raise InvalidRequest(_("after: no item of this response has this id"), "after")
+        items = items[ids.index(after) + 1 :]
+    page = items[: int(limit)]
+    await http.json(
+        {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": len(items) > len(page),
+        }
+    )
+
+
+async def count_input_tokens(http, runtime):
+    """POST /v1/responses/input_tokens: free, and no request of anybody's."""
+    caller = await http.authenticate(runtime)
+    fields = parse_body(await http.body())
+    model = model_name(fields)
+    target = await _first_target(model, caller, runtime)
+    fields = (await _going_on(fields, target, caller, runtime))[0]
+    if target.kind in STATEFUL and formats.responses.NAME in target.endpoints and target.is_usable:
+        try:
+            await http.send(200, JSON_HEADERS, await _counted_there(fields, target, runtime))
+            return
+        except ProviderError as error:
+            log.info("provider does not count", provider=target.provider_name, detail=error.detail or error.message)
+    count = await asyncio.to_thread(formats.responses.count_request, fields)
+    await http.json({"object": "response.input_tokens", "input_tokens": count})
+
+
+async def _counted_there(fields, target, runtime):
+    """What the provider counts, as it says it. Raises ``ProviderError``."""
+    path = target.endpoints[formats.responses.NAME] + "/input_tokens"
+    asked = replace(target, endpoints={COUNT: path})
+    body = msgspec.json.encode(fields | {target.model_field: target.encoded_name})
+    adapter = ADAPTERS[target.adapter]
+    answer = await adapter.post(runtime.upstream, asked, COUNT, body, stream=False)
+    with contextlib.closing(answer):
+        return await adapter.read(answer)
+
+
+# The request -----------------------------------------------------------------------------------------------------
+
+
+async def _first_target(model, caller, runtime):
+    """The target that is asked first for a name; raises ``GatewayError`` where there is none."""
+    return (await find_route(model, caller.organization_id, runtime.keeper)).listed
+
+
+async def _going_on(fields, target, caller, runtime):
+    """
+    ``(fields, ids)``: the request with what it goes on from, and the items that it names, put into its input; and
+    the responses that it goes on from, oldest first.
+
+    Raises ``InvalidRequest`` and ``GatewayError``.
+    """
+    previous = field(fields, "previous_response_id", str, what=_("a string"))
+    asked, ids, earlier = fields.get("input"), [], []
+    if previous is not None:
+        fields = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
+        try:
+            ids, earlier = await runtime.stored_responses.ask(
+                stored_responses.context, previous, caller.workspace_id, target.provider_id
+            )
+        except StoredResponse.DoesNotExist:
+            raise stored_responses.previous_not_found() from None
+    if asked is not None and REFERENCE in bytes(asked):
+        asked = await _with_named_items(asked, target, caller, runtime)
+    if earlier:
+        before = msgspec.json.encode(earlier)[1:-1]
+        own = bytes(asked).strip() if asked is not None else b"[]"
+        if own.startswith(b"["):
+            own = own[1:-1].strip()
+        elif own != b"null":
+            own = msgspec.json.encode({"role": "user", "content": msgspec.Raw(own)})
+        else:
+            own = b""
+        asked = msgspec.Raw(b"[" + b",".join(part for part in (before, own) if part) + b"]")
+    return (fields if asked is None else fields | {"input": asked}), ids
+
+
+async def _with_named_items(asked, target, caller, runtime):
+    """``asked`` with the items in the place of the references that it makes to them."""
+    items = msgspec.json.decode(asked)
+    if not isinstance(items, list):
+        return asked
+    names = {item["id"] for item in items if _is_reference(item)}
+    if not names:
+        return asked
+    found = await runtime.stored_responses.ask(
+        stored_responses.named_items, names, caller.workspace_id, target.provider_id
+    )
+    if names - found.keys():
+        raise stored_responses.item_not_found()
+    told = [found[item["id"]] if _is_reference(item) else item for item in items]
+    return msgspec.Raw(msgspec.json.encode([item for item in told if item is not None]))
+
+
+def _is_reference(item):
+    return isinstance(item, dict) and item.get("type") == "item_reference" and isinstance(item.get("id"), str)
+
+
+# The answer ------------------------------------------------------------------------------------------------------
+
+
+class Exchange:
+    """One response on its way: what it goes on from is put before it, and it is stored before its end goes out."""
+
+    def __init__(self, runtime):
+        self.runtime = runtime
+        self.stores = self.shows_reasoning = self.patches = False
+        self.previous = []
+        self.input = b"[]"
+
+    async def prepare(self, call):
+        """
+        Make the request one that needs no state of its provider's.
+
+        Raises ``InvalidRequest`` and ``GatewayError``.
+        """
+        fields = call.fields
+        for name, kind, what in (("background", bool, _("true or false")), ("conversation", object, "")):
+            if field(fields, name, kind, what=what):
+                raise InvalidRequest(_("%(name)s: not available here"), name, name=name)
+        stores = field(fields, "store", bool, what=_("true or false"))
+        self.stores = stores is None or stores
+        include = field(fields, "include", list[str], what=_("a list of strings")) or []
+        self.shows_reasoning = ENCRYPTED in include
+        self.input = bytes(fields.get("input", b"[]"))
+        target = await _first_target(call.model, call.caller, self.runtime)
+        fields, self.previous = await _going_on(fields, target, call.caller, self.runtime)
+        self.patches = self.stores or bool(self.previous)
+        if self.stores:
+            fields = fields | {"store": FALSE}
+            if not self.shows_reasoning and _may_reason(fields, target):
+                fields["include"] = msgspec.Raw(msgspec.json.encode([*include, ENCRYPTED]))
+        call.fields = fields
+
+    async def through(self, call, chunks):
+        """The answer as the caller gets it, with the response's own id."""
+        async for chunk in chunks:
+            if call.stream:
+                yield await self._events(call, chunk)
+            else:
+                yield await self._whole(call, chunk)
+
+    async def _whole(self, call, body):
+        try:
+            response = _OBJECT.decode(body)
+        except UNREADABLE:
+            return body
+        return msgspec.json.encode(await self._ended(call, response)) if self._concerns(body) else body
+
+    def _concerns(self, data):
+        return self.patches or (not self.shows_reasoning and PROOF in data)
+
+    async def _events(self, call, chunk):
+        """The events in ``chunk``: only those that hold a response or a proof are looked into."""
+        if not ((self.patches and RESPONSE in chunk) or (not self.shows_reasoning and PROOF in chunk)):
+            return chunk
+        return b"".join([await self._event(call, event) for event in EventSplitter().feed(chunk)])
+
+    async def _event(self, call, event):
+        try:
+            said = _OBJECT.decode(event.data)
+            response = _OBJECT.decode(said["response"]) if "response" in said else None
+        except UNREADABLE:
+            return event.raw
+        if response is not None and bytes(said.get("type", b"")) in ENDS:
+            said["response"] = await self._ended(call, response)
+        elif response is not None:
+            said["response"] = self._told(call, response, self.stores)
+        elif not self.shows_reasoning and PROOF in bytes(said.get("item", b"")):
+            [said["item"]] = stored_responses.without_proofs([msgspec.json.decode(said["item"])])
+        else:
+            return event.raw
+        return encode(event.name or None, msgspec.json.encode(said))
+
+    def _told(self, call, response, is_stored):
+        """The response as its caller gets it: under an id of this server's, as everything that is kept here."""
+        told = dict(response)
+        if self.patches:
+            told |= {
+                "id": call.id.replace("req_", "resp_", 1),
+                "store": is_stored,
+                "previous_response_id": self.previous[-1] if self.previous else None,
+            }
+        if not self.shows_reasoning and PROOF in bytes(told.get("output", b"")):
+            told["output"] = stored_responses.without_proofs(msgspec.json.decode(told["output"]))
+        return told
+
+    async def _ended(self, call, response):
+        """The whole response, stored where that is wanted and works."""
+        if not self.stores:
+            return self._told(call, response, False)
+        told = self._told(call, response, True)
+        target = call.plan.target
+        is_stored = await self.runtime.stored_responses.keep(
+            id=told["id"],
+            workspace_id=call.caller.workspace_id,
+            previous=self.previous,
+            provider_id=target.provider_id,
+            shows_reasoning=self.shows_reasoning,
+            input=self.input,
+            output=bytes(response.get("output", b"[]")),
+            response=msgspec.json.encode({name: value for name, value in told.items() if name != "output"}),
+        )
+        return told | {"store": is_stored}
+
+
+def _may_reason(fields, target):
+    """Whether the provider has thoughts to hand out for safekeeping; others refuse to be asked for them."""
+    if target.kind not in STATEFUL or formats.responses.NAME not in target.endpoints:
+        return False
+    return "reasoning" in target.capabilities or bytes(fields.get("reasoning", b"null")) != b"null"
+
+
+# Requests for what is stored -------------------------------------------------------------------------------------
+
+
+async def _stored(runtime, function, *values, **named):
+    try:
+        return await runtime.stored_responses.ask(function, *values, **named)
+    except StoredResponse.DoesNotExist:
+        raise stored_responses.not_found() from None
+
+
+def _id_in(http, suffix=""):
+    return http.path.removeprefix(PREFIX).removesuffix(suffix)
+
+
+def _query(http):
+    """The query's parameters, each with all its values; ``ids[]`` means ``ids``."""
+    query = {}
+    for name, values in parse_qs(http.query.decode("latin-1"), keep_blank_values=True).items():
+        query.setdefault(name.removesuffix("[]"), []).extend(values)
+    return query
+
+
+def _asks_for_proofs(query):
+    return ENCRYPTED in query.get("include", [])

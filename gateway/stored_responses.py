@@ -1,0 +1,207 @@
+"""Stored responses from the event loop: each question to the database goes to a thread, and waits only so long."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import structlog
+from django.db import Error, connection
+from django.utils.translation import gettext_noop
+
+from console.ids import new_id
+from gateway.errors import GatewayError
+from usage import stored_responses
+
+log = structlog.get_logger(__name__)
+_ = gettext_noop
+
+SECONDS = 5.0
+THREADS = 4
+# Items that every provider understands.
+PLAIN = ("message", "function_call", "function_call_output")
+
+
+def not_found():
+    """The same for an id that was never there, one that is gone, and one of another workspace."""
+    return GatewayError(404, "response_not_found", _("No response with this id is stored here."))
+
+
+def previous_not_found():
+    return GatewayError(
+        400,
+        "previous_response_not_found",
+        _("previous_response_id: no response with this id is stored here, or one that it goes on from is gone."),
+        param="previous_response_id",
+    )
+
+
+def item_not_found():
+    return GatewayError(400, "item_not_found", _("input: an item is named that is not stored here."), param="input")
+
+
+def away():
+    return GatewayError(
+        503,
+        "not_ready",
+        _("The server cannot look up stored responses at the moment: its database does not answer."),
+        headers=[(b"retry-after", b"5")],
+    )
+
+
+class StoredResponses:
+    """The stored responses of every workspace, for one process."""
+
+    def __init__(self):
+        self._executor = ThreadPoolExecutor(THREADS, "stored-responses")
+
+    def close(self):
+        for _each in range(THREADS):
+            self._executor.submit(connection.close)
+        self._executor.shutdown(wait=False)
+
+    async def ask(self, function, *values, **named):
+        """
+        What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer in ``SECONDS``, and
+        what ``function`` raises otherwise.
+        """
+        work = asyncio.get_running_loop().run_in_executor(self._executor, lambda: _closing(function, *values, **named))
+        try:
+            async with asyncio.timeout(SECONDS):
+                return await work
+        except (Error, TimeoutError) as error:
+            log.error("stored responses not reached", error=str(error).strip() or "timeout")
+            raise away() from None
+
+    async def keep(self, **named):
+        """Store a response; whether that worked."""
+        try:
+            await self.ask(_keep, **named)
+        except GatewayError:
+            log.error("response not stored; it went out all the same", response_id=named["id"])
+            return False
+        return True
+
+
+def _closing(function, *values, **named):
+    try:
+        return function(*values, **named)
+    except Error:
+        # The next question gets a connection of its own.
+        connection.close()
+        raise
+
+
+# Items -----------------------------------------------------------------------------------------------------------
+
+
+def listed(asked):
+    """
+    The items in an ``input``, each with an id, as they are listed: a plain text is a message of the user.
+
+    What is no item passes as it is: an answer has been made of it, so it meant something.
+    """
+    value = msgspec.json.decode(asked)
+    items = [{"role": "user", "content": value}] if isinstance(value, str) else value
+    return [_listed(item) for item in items] if isinstance(items, list) else []
+
+
+def _listed(item):
+    if not isinstance(item, dict):
+        return item
+    kind = item.get("type") or "message"
+    item = item | {"type": kind}
+    if not isinstance(item.get("id"), str):
+        item["id"] = new_id({"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(kind, "item"))
+    if kind == "message" and isinstance(item.get("content"), str):
+        said = {"type": "input_text", "text": item["content"]}
+        if item.get("role") == "assistant":
+            said = {"type": "output_text", "text": item["content"], "annotations": []}
+        item["content"] = [said]
+    if kind in PLAIN:
+        item.setdefault("status", "completed")
+    return item
+
+
+def told_again(item, *, is_own):
+    """
+    A stored item as a later request repeats it to a provider, or ``None`` for what does not go there.
+
+    No provider knows the ids, since none has stored anything; and thoughts can be read only by who had them.
+    """
+    if not isinstance(item, dict):
+        return None
+    kind = item.get("type") or "message"
+    if kind in PLAIN:
+        return {name: value for name, value in item.items() if name not in ("id", "status") and value is not None}
+    if not is_own or (kind == "reasoning" and not isinstance(item.get("encrypted_content"), str)):
+        return None
+    return {name: value for name, value in item.items() if name != "status" and value is not None}
+
+
+def without_proofs(items):
+    """``items`` without the encrypted thoughts in them, for callers who did not ask for those."""
+    return [
+        {name: value for name, value in item.items() if name != "encrypted_content"} if isinstance(item, dict) else item
+        for item in items
+    ]
+
+
+# In a thread -----------------------------------------------------------------------------------------------------
+
+
+def _keep(*, input, output, **named):
+    items = listed(input)
+    ids = [item.get("id") for item in [*items, *msgspec.json.decode(output)] if isinstance(item, dict)]
+    stored_responses.keep(
+        input=msgspec.json.encode(items),
+        output=output,
+        item_ids=[each for each in ids if isinstance(each, str)],
+        **named,
+    )
+
+
+def context(id, workspace_id, provider_id):
+    """
+    ``(ids, items)``: the responses that a request goes on from, oldest first, and what they say before its own input.
+
+    The items are as ``provider_id`` may have them. Raises ``StoredResponse.DoesNotExist``.
+    """
+    path = stored_responses.path_to(id, workspace_id)
+    items = [
+        told_again(item, is_own=response.provider_id == provider_id)
+        for response in path
+        for item in [*_decoded(response.input), *_decoded(response.output)]
+    ]
+    return [response.pk for response in path], [item for item in items if item is not None]
+
+
+def named_items(ids, workspace_id, provider_id):
+    """The items of these ids, as ``provider_id`` may have them; ``None`` for one that does not go there."""
+    found = {}
+    for response in stored_responses.holding(ids, workspace_id):
+        for item in [*_decoded(response.input), *_decoded(response.output)]:
+            if isinstance(item, dict) and item.get("id") in ids:
+                found[item["id"]] = told_again(item, is_own=response.provider_id == provider_id)
+    return found
+
+
+def document(id, workspace_id, *, with_proofs=False):
+    """A response as it was answered. Raises ``StoredResponse.DoesNotExist``."""
+    response = stored_responses.find(id, workspace_id)
+    output = _decoded(response.output)
+    if not (response.shows_reasoning or with_proofs):
+        output = without_proofs(output)
+    return msgspec.json.decode(stored_responses.unpacked(response.response)) | {"output": output}
+
+
+def input_items(id, workspace_id, *, with_proofs=False):
+    """All that the model was told for a response, oldest first. Raises ``StoredResponse.DoesNotExist``."""
+    *earlier, last = stored_responses.path_to(id, workspace_id)
+    items = [item for response in earlier for item in [*_decoded(response.input), *_decoded(response.output)]]
+    items += _decoded(last.input)
+    items = [item for item in items if isinstance(item, dict)]
+    return items if last.shows_reasoning or with_proofs else without_proofs(items)
+
+
+def _decoded(column):
+    return msgspec.json.decode(stored_responses.unpacked(column))
