@@ -7,7 +7,7 @@ import functools
 import msgspec
 import structlog
 
-from gateway import errors
+from gateway import errors, responses
 from gateway.http import JSON_HEADERS
 from gateway.routing import find_route, models_of
 from gateway.serving import serve
@@ -72,10 +72,17 @@ EXACT = {
     "/v1/moderations": {"POST": _answering(formats.moderations)},
     "/v1/messages": {"POST": _answering(formats.messages)},
     "/v1/messages/count_tokens": {"POST": count_message_tokens},
+    "/v1/responses": {"POST": responses.create_response},
+    "/v1/responses/input_tokens": {"POST": responses.count_input_tokens},
     "/v1/models": {"GET": list_models},
 }
 # What stands between a prefix and a suffix is an id; ids of models may hold slashes.
-PATTERNS = (("/v1/models/", "", {"GET": get_model}),)
+PATTERNS = (
+    ("/v1/models/", "", {"GET": get_model}),
+    ("/v1/responses/", "/cancel", {"POST": responses.cancel_response}),
+    ("/v1/responses/", "/input_items", {"GET": responses.list_input_items}),
+    ("/v1/responses/", "", {"GET": responses.get_response, "DELETE": responses.delete_response}),
+)
 
 
 def find(method, path):
