@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 import secrets
 from typing import Annotated, Any
 
@@ -418,6 +419,9 @@ PASSED_ON = (
 )  # fmt: skip
 # The kinds of provider that document top_k; the others refuse what they do not know.
 TAKES_TOP_K = {"vllm", "llama-cpp", "local", "openrouter", "evolink"}
+# Gemini 3 refuses calls of its own without its signature, and takes this in its place for calls from elsewhere.
+GEMINI = re.compile(r"(models/)?gemini-([3-9]|\d\d)")
+UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 # How many tokens of thinking are which effort, at most; more is high.
 EFFORTS = ((4_096, "low"), (16_384, "medium"))
 KINDS = {
@@ -431,7 +435,7 @@ def write_request(conversation, target):
     _write_thinking(conversation)
     messages = []
     for turn in _merged(conversation.turns):
-        messages += _messages(turn, conversation)
+        messages += _messages(turn, conversation, target)
     body = {"model": target.upstream_name, "messages": messages}
     if conversation.tools:
         body["tools"] = [_written_tool(tool, conversation) for tool in conversation.tools]
@@ -489,11 +493,11 @@ def _merged(turns):
     return merged
 
 
-def _messages(turn, conversation):
+def _messages(turn, conversation, target):
     """The messages that a turn becomes: a user's turn may hold results of tools, which are messages of their own."""
     named = {"name": turn.name} if turn.name else {}
     if turn.role == "assistant":
-        return [{"role": "assistant", **named} | _written_assistant(turn, conversation)]
+        return [{"role": "assistant", **named} | _written_assistant(turn, conversation, target)]
     results, parts, moved = [], [], []
     for part in turn.parts:
         if isinstance(part, ToolResult):
@@ -506,8 +510,8 @@ def _messages(turn, conversation):
     return [*results, {"role": turn.role, **named, "content": content}]
 
 
-def _written_assistant(turn, conversation):
-    texts, refusals, calls = [], [], []
+def _written_assistant(turn, conversation, target):
+    texts, thoughts, refusals, calls = [], [], [], []
     for part in turn.parts:
         match part:
             case Text():
@@ -520,7 +524,7 @@ def _written_assistant(turn, conversation):
                 calls.append({"id": part.id, "type": "function", "function": function})
                 _lose_cache(part, conversation)
             case Thinking():
-                conversation.lose("messages.thinking")
+                thoughts.append(part.text)
             case _:
                 raise _unsayable(part, turn)
     message = {"content": "\n\n".join(texts) if texts else None if calls or refusals else ""}
@@ -528,6 +532,14 @@ def _written_assistant(turn, conversation):
         message["refusal"] = "\n\n".join(refusals)
     if calls:
         message["tool_calls"] = calls
+    if calls and target.kind == "deepseek":
+        # It refuses calls of its own without what it thought of them, be it nothing.
+        message["reasoning_content"] = "".join(thoughts)
+    elif thoughts:
+        conversation.lose("messages.thinking")
+    if target.kind == "gemini" and GEMINI.match(target.upstream_name):
+        for call in calls:
+            call["extra_content"] = UNSIGNED
     return message
 
 

@@ -362,6 +362,31 @@ def test_a_provider_gets_what_its_preset_says():
     assert conversation.dropped() == ["metadata.user_id", "seed"]
 
 
+def test_deepseek_gets_back_what_it_thought_of_its_calls():
+    to = target(kind="deepseek")
+    thinking, plain = [Thinking("hm"), ToolCall("c", "f", "{}")], [ToolCall("d", "f", "{}")]
+    body, conversation = written(assistant(*thinking), user(ToolResult("c", [])), assistant(*plain), to=to)
+    assert [message.get("reasoning_content") for message in body["messages"]] == ["hm", None, ""]
+    assert conversation.dropped() == []
+    body, conversation = written(assistant(Thinking("hm"), Text("Hi")), to=to)
+    assert "reasoning_content" not in body["messages"][0]
+    assert conversation.dropped() == ["messages.thinking"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "signed"),
+    [
+        ("gemini", "gemini-3.1-pro", True),
+        ("gemini", "models/gemini-10-flash", True),
+        ("gemini", "gemini-2.5-pro", False),
+        ("openai", "gemini-3.1-pro", False),
+    ],
+)
+def test_gemini_takes_calls_without_its_signature_by_a_word(kind, name, signed):
+    body, _ = written(assistant(ToolCall("c", "f", "{}")), to=target(kind=kind, upstream_name=name))
+    assert ("extra_content" in body["messages"][0]["tool_calls"][0]) == signed
+
+
 def test_top_k_goes_to_providers_that_take_it():
     assert written(user(Text("Hi")), to=target(kind="vllm"), options={"top_k": 4})[0]["top_k"] == 4
 
