@@ -1,6 +1,5 @@
 """Pages in Chromium, on a real server with the real language model; any complaint of the browser fails the test."""
 
-import contextlib
 import os
 import re
 import shutil
@@ -29,6 +28,8 @@ document.addEventListener("securitypolicyviolation", (event) =>
   console.error(`CSP: ${event.violatedDirective} of ${event.blockedURI} in ${event.sourceFile}:${event.lineNumber}`));
 """
 MODEL = "smollm2-135m-instruct"
+# The requests of each context that have not ended.
+UNDER_WAY = {}
 
 
 def pytest_collection_modifyitems(items):
@@ -105,12 +106,17 @@ def open_browser(browser, site, signed_in_state, complaints):
             base_url=site.base_url, storage_state=signed_in_state if signed_in else None, **options
         )
         complaints.listen_to(context)
+        under_way = UNDER_WAY[context] = set()
+        context.on("request", lambda request: under_way.add(request))
+        context.on("requestfinished", lambda request: under_way.discard(request))
+        context.on("requestfailed", lambda request: under_way.discard(request))
         contexts.append(context)
         return context
 
     yield open_
     for context in contexts:
         context.close()
+        del UNDER_WAY[context]
 
 
 @pytest.fixture
@@ -126,10 +132,14 @@ def owner_page(open_browser):
 
 
 def settled(page):
-    """Wait until the page and what it loads by itself have come."""
+    """Wait until the page and what it loads by itself have come: nothing was under way for a tenth of a second."""
     page.wait_for_load_state("load")
-    with contextlib.suppress(Exception):
-        page.wait_for_load_state("networkidle", timeout=3000)
+    under_way, quiet_since = UNDER_WAY[page.context], time.monotonic()
+    until = quiet_since + 3
+    while time.monotonic() < min(quiet_since + 0.1, until):
+        page.wait_for_timeout(20)
+        if under_way:
+            quiet_since = time.monotonic()
 
 
 def axe_violations(page):
