@@ -1,13 +1,16 @@
 # Comptoir for production: web processes without the model of this machine; compose.yaml shows the whole.
-# `docker build --build-arg PROFILE=up .` brings that model along.
+# `docker build --build-arg PROFILE=up .` brings that model along, `--build-arg EXTRAS=bedrock,vertex` the libraries of
+# those clouds.
 
 FROM python:3.13-slim AS build
 ARG PROFILE=serve
+ARG EXTRAS=
 WORKDIR /app
 COPY requirements.lock requirements-dev.lock model.lock node.lock package.json package-lock.json .npmrc ./
 COPY config/install.py config/install.py
+COPY extras extras
 COPY locale locale
-RUN python -I config/install.py $PROFILE
+RUN COMPTOIR_EXTRAS=$EXTRAS python -I config/install.py $PROFILE
 
 FROM python:3.13-slim
 RUN useradd --uid 10001 --create-home --home-dir /data comptoir

@@ -152,6 +152,7 @@ class Setup:
             self.virtual_environment()
             self.environment_made.set()
             self.packages("requirements-dev.lock" if self.profile == "test" else "requirements.lock")
+            self.extras()
         finally:
             self.environment_made.set()
             self.packages_made.set()
@@ -184,6 +185,15 @@ class Setup:
             self.install(ROOT / lock, "The Python packages could not be fetched")
             for stamp in stamps:
                 write(stamp, (ROOT / stamp.name[1:]).read_bytes())
+
+    def extras(self):
+        """The libraries of cloud providers that ``COMPTOIR_EXTRAS`` names; those that were fetched once stay."""
+        for name in wanted_extras():
+            lock, stamp = ROOT / f"extras/{name}.lock", VENV / f".extra-{name}"
+            if not fresh(stamp, lock.read_bytes()):
+                with self.progress.step(f"Libraries for {name}"):
+                    self.install(lock, f"The libraries for {name} could not be fetched")
+                    write(stamp, lock.read_bytes())
 
     def model(self):
         """Without it all else works; so a failure is said, and tried again at the next start."""
@@ -348,6 +358,15 @@ class Setup:
 
 def input_files():
     return [*(ROOT / name for name in INPUTS), *sorted(ROOT.glob("sdk/*.lock"))]
+
+
+def wanted_extras():
+    known = sorted(lock.stem for lock in ROOT.glob("extras/*.lock"))
+    wanted = os.environ.get("COMPTOIR_EXTRAS", "").replace(",", " ").split()
+    for name in wanted:
+        if name not in known:
+            raise Failed(f"COMPTOIR_EXTRAS names “{name}”, and there are only: {', '.join(known)}.")
+    return wanted
 
 
 def fresh(stamp, content):

@@ -111,6 +111,22 @@ def test_without_its_model_it_starts_all_the_same(project):
     assert not (project / ".venv/.ready-up").exists()
 
 
+def test_libraries_are_fetched_where_they_are_asked_for(project, monkeypatch):
+    (project / "extras").mkdir()
+    (project / "extras/bedrock.lock").write_text(wheel(project.parent / "wheels", "farewell"))
+    assert run(project).returncode == 0
+    code = [project / ".venv/bin/python", "-c", "import farewell"]
+    assert subprocess.run(code, capture_output=True).returncode == 1
+    monkeypatch.setenv("COMPTOIR_EXTRAS", "bedrock")
+    assert "Libraries for bedrock" in run(project).stderr
+    assert subprocess.run(code).returncode == 0
+    assert "Libraries" not in run(project).stderr
+    monkeypatch.setenv("COMPTOIR_EXTRAS", "bedrok")
+    wrong = run(project)
+    assert wrong.returncode == 1
+    assert wrong.stderr.splitlines()[-1] == "COMPTOIR_EXTRAS names “bedrok”, and there are only: bedrock."
+
+
 def test_an_interrupted_set_up_goes_on_the_next_time(project):
     with subprocess.Popen(command(project), env=environment(project), stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 30

@@ -137,6 +137,24 @@ def test_without_the_model_it_does_not_wait_for_the_model(project):
     assert "set up up" in project.run("up").stdout
 
 
+@pytest.mark.parametrize("extras", ["bedrock", "bedrock,vertex", " vertex, bedrock "])
+def test_a_library_that_was_asked_for_is_fetched_once(project, extras):
+    project.make_ready("serve", "up")
+    real_python(project.bin / "python3.13")
+    (project.folder / "extras").mkdir()
+    for name in ("bedrock", "vertex"):
+        (project.folder / f"extras/{name}.lock").write_text(name)
+    assert "set up up" in project.run("up", COMPTOIR_EXTRAS=extras).stdout
+    (project.folder / ".env").write_text(f"COMPTOIR_EXTRAS='{extras}'\n")
+    assert "set up serve" in project.run("manage", "check").stdout
+    for name in ("bedrock", "vertex"):
+        (project.folder / f".venv/.extra-{name}").write_text(name)
+    assert "set up" not in project.run("up").stdout
+    assert "set up" not in project.run("manage", "check").stdout
+    (project.folder / "extras/bedrock.lock").write_text("another")
+    assert "set up up" in project.run("up").stdout
+
+
 def test_without_any_python_one_line_says_what_to_do(project):
     done = project.run("up")
     assert done.returncode == 1
@@ -220,7 +238,22 @@ def test_the_script_and_the_set_up_agree_on_what_a_profile_is_made_from():
 
 
 def test_no_committed_lock_names_a_registry():
-    for lock in [*(ROOT / name for name in LOCKS), *Path(ROOT, "sdk").glob("*.lock")]:
+    for lock in [
+        *(ROOT / name for name in LOCKS),
+        *Path(ROOT, "sdk").glob("*.lock"),
+        *Path(ROOT, "extras").glob("*.lock"),
+    ]:
         text = lock.read_text()
         assert "://" not in text.replace("https://github.com/sponsors", "") or lock.name == "package-lock.json"
         assert "resolved" not in text
+
+
+def test_extras_are_what_the_server_lacks_as_the_tests_have_it():
+    def packages(lock):
+        return {line.split(" ")[0] for line in (ROOT / lock).read_text().splitlines() if "==" in line}
+
+    server, tests = packages("requirements.lock"), packages("requirements-dev.lock")
+    for lock in ROOT.glob("extras/*.lock"):
+        assert packages(lock)
+        assert not packages(lock) & server
+        assert packages(lock) <= tests
