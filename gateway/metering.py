@@ -26,10 +26,10 @@ class Meter:
     Dialects tell it through ``saw_text``, ``saw_usage``, ``response_model`` and ``stop_reason``.
     """
 
-    def __init__(self, call, rates, prompt_text, input_estimate=0):
+    def __init__(self, call, rates, count_prompt, input_estimate=0):
         self.call = call
         self.rates = rates
-        self.prompt_text = prompt_text
+        self.count_prompt = count_prompt
         self.input_estimate = input_estimate
         self.reported: TokenUsage | None = None
         self.text: list[str] = []
@@ -55,7 +55,7 @@ class Meter:
             self.dispatched = time.perf_counter()
 
     def restart(self, target, rates):
-        """Begin another attempt, at ``target``: nothing of the last one has reached the caller, and none of it counts."""
+        """Begin another attempt, at ``target``: nothing of the last one has reached the caller, and none counts."""
         self.reported, self.text, self.written = None, [], 0
         self.response_model = self.stop_reason = self.upstream_request_id = self.first_token = None
         self.fallback, self.rates = target, rates
@@ -100,6 +100,11 @@ class Meter:
             cache_write_1h_tokens=known.cache_write_1h_tokens,
         )
 
+    @property
+    def is_free(self):
+        """Whether nobody charges for this: a moderation, unless its model has a price."""
+        return self.rates is None and getattr(self.call.format, "IS_FREE_UNLESS_PRICED", False)
+
     def count_output(self):
         """The tokens of the text that passed, counted here."""
         return count_tokens("".join(self.text))
@@ -137,7 +142,7 @@ class Meter:
             # Counting it would hold up everybody's answers.
             known_input, source = self.input_estimate, UsageSource.ESTIMATED
         elif known_input is None:
-            known_input = count_tokens(self.prompt_text())
+            known_input = self.count_prompt()
         return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=self.count_output()), source
 
     def closed(self) -> Closed:
@@ -157,7 +162,7 @@ class Meter:
             output_tokens=usage.output_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             # What was not used costs nothing, whether or not it has a price.
-            cost_nanos=0 if source == UsageSource.NONE else cost_of(usage, self.rates),
+            cost_nanos=0 if source == UsageSource.NONE or self.is_free else cost_of(usage, self.rates),
             time_to_first_token_ms=self._first_token_ms(),
             overhead_us=self.dispatched and int((self.dispatched - self.call.received) * 1_000_000),
             attempts=self.attempts,

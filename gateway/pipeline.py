@@ -1,6 +1,7 @@
 """The heart: one call to one answer, metered and recorded however it ends."""
 
 import asyncio
+import functools
 
 import msgspec
 import structlog
@@ -14,8 +15,11 @@ from providers.conversation import Reply
 from providers.errors import Broken, ProviderError, Rejected, StreamError
 from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
+from providers.tokens import count_tokens
 
 log = structlog.get_logger(__name__)
+
+LARGE_ANSWER = 100_000
 
 
 async def complete(call, runtime):
@@ -28,7 +32,7 @@ async def complete(call, runtime):
     plan = call.plan = await runtime.router.plan(call)
     rates = plan.target.rates_at(call.received_at)
     opened = call.opened(plan.target, rates and rates.price_id)
-    meter = Meter(call, rates, lambda: "\n".join(prompt_strings(call)), opened.input_estimate)
+    meter = Meter(call, rates, lambda: count_prompt(call), opened.input_estimate)
     try:
         exchange = Exchange(call, plan, meter)
     except InvalidRequest as error:
@@ -48,7 +52,7 @@ async def complete(call, runtime):
             except ProviderError as error:
                 exchange.close()
                 exchange = await _another(call, plan, meter, runtime, error)
-        plan.succeeded()
+        runtime.router.succeeded(plan)
         if exchange.is_complete:
             # Before its end goes out, so that no caller holds an answer that could still lose its record.
             meter.completed()
@@ -140,6 +144,9 @@ class Exchange:
         if target.drops and (refused := target.drops & fields.keys()):
             fields = {name: raw for name, raw in fields.items() if name not in refused}
             call.dropped = sorted(refused)
+        if not target.takes_stream_options and "stream_options" in fields:
+            # Its answer to a caller that asked for usage is the same stream without.
+            fields = {name: raw for name, raw in fields.items() if name != "stream_options"}
         self.body = msgspec.json.encode(fields)
         if call.stream and not self.format.wants_usage(call.fields):
             self.hides_usage = True
@@ -185,6 +192,10 @@ class Exchange:
         self.call.answer_headers = self.call.flavour.headers(self.call, self.target, self.response.headers)
         if not self.call.stream:
             body = self._answer(await self.adapter.read(self.response))
+            if as_asked := getattr(self.format, "as_asked", None):
+                # Vectors by the thousand take a while, in which other answers go on.
+                convert = functools.partial(as_asked, self.call.fields, body)
+                body = await asyncio.to_thread(convert) if len(body) > LARGE_ANSWER else convert()
             self.is_complete = True
             return body
         if self.response.content_type in {"text/html", "application/json"}:
@@ -280,6 +291,13 @@ class Exchange:
             if self._reader.ended:
                 break
         return b"".join(passed), None
+
+
+def count_prompt(call):
+    """The tokens of the prompt, counted here."""
+    if count := getattr(call.format, "count_prompt", None):
+        return count(call.fields)
+    return count_tokens("\n".join(prompt_strings(call)))
 
 
 def prompt_strings(call):

@@ -8,6 +8,7 @@ from gateway import errors
 from gateway.calls import Call, Caller
 from gateway.metering import Meter
 from providers.formats import chat_completions as openai
+from providers.formats import moderations
 from providers.tokens import TokenUsage, count_tokens
 from usage.costs import Rates
 
@@ -19,7 +20,7 @@ CALLER = Caller(1, "org_1", 1, "wrkspc_1", 1, 1, "api")
 @pytest.fixture
 def meter():
     call = Call(format=openai, caller=CALLER, fields={}, stream=True)
-    meter = Meter(call, RATES, lambda: PROMPT, len(PROMPT) // 4)
+    meter = Meter(call, RATES, lambda: count_tokens(PROMPT), len(PROMPT) // 4)
     meter.dispatch()
     return meter
 
@@ -136,7 +137,7 @@ def test_reasoning_is_counted_and_is_not_the_answer():
 
 
 def test_a_prompt_too_large_to_count_here_is_estimated(meter):
-    meter.input_estimate, meter.prompt_text = 7_000_000, None
+    meter.input_estimate, meter.count_prompt = 7_000_000, None
     meter.saw_text("Paris.")
     meter.call.client_gone = True
     meter.cancelled()
@@ -148,3 +149,19 @@ def test_a_mark_of_progress_keeps_the_cache_apart(meter):
     meter.marked = time.perf_counter() - 1.1
     mark = meter.progress_due()
     assert (mark.input_tokens, mark.cache_read_tokens, mark.cache_write_tokens) == (10, 100_000, 5)
+
+
+@pytest.mark.parametrize(("rates", "cost"), [(None, 0), (RATES, 7 * 3000)])
+def test_a_moderation_is_free_unless_it_has_a_price(rates, cost):
+    call = Call(format=moderations, caller=CALLER, fields={})
+    meter = Meter(call, rates, lambda: 7, 7)
+    meter.dispatch()
+    meter.completed()
+    assert (*counted(meter.closed()), meter.closed().cost_nanos) == ("counted", 7, 0, cost)
+
+
+def test_what_has_no_price_is_not_free(meter):
+    meter.rates = None
+    meter.saw_text("Paris.")
+    meter.completed()
+    assert meter.closed().cost_nanos is None
