@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.upstream.responses import OpenAIResponses
 from tests.upstream.wire import CREATED, Anthropic, Completions, OpenAI, Responses, model_list
 
 CHAT = frozenset({"chat/completions", "models"})
@@ -94,7 +95,10 @@ class Ikalas(Plain):
 class IkalasCompletions(Completions):
     id = "comp_123456789"
     object = "completion"
-    __init__ = Ikalas.__init__
+
+    def __init__(self, script, request, body, path=""):
+        super().__init__(script, request, body, path)
+        self.model = script.response_model or request.get("modele")
 
 
 class Mistral(Plain):
@@ -349,7 +353,7 @@ class Provider:
 
 
 PROVIDERS = {
-    "openai": Provider(chat=OpenAIItself),
+    "openai": Provider(chat=OpenAIItself, responses=OpenAIResponses, offers=ALL | {"responses/input_tokens"}),
     # A server of the same shape that knows neither stream_options nor the newer fields
     "openai-compatible": Provider(
         chat=Plain,
