@@ -64,6 +64,14 @@ class StreamEvent(msgspec.Struct):
     index: Any = None
 
 
+def _decoded(decoder, data):
+    """What ``decoder`` reads; bytes that are no UTF-8 are read as the sign for such."""
+    try:
+        return decoder.decode(data)
+    except UnicodeDecodeError:
+        return decoder.decode(data.decode(errors="replace"))
+
+
 class AskedTurn(msgspec.Struct):
     role: Any = None
     content: msgspec.Raw = NOTHING
@@ -248,14 +256,14 @@ def text_of(written):
 
 def whole_input(written):
     """The JSON text of a tool's input where the block holds it; empty where it is empty or comes in pieces."""
-    text = bytes(written.input).decode()
+    text = bytes(written.input).decode(errors="replace")
     return "" if text in ("", "{}", "null") or not text[1:-1].strip() else text
 
 
 def read_answer(body, meter):
     """Tell ``meter`` what the answer ``body`` says. Raises ``ValueError`` where it is none of this dialect."""
     try:
-        message = _MESSAGE.decode(body)
+        message = _decoded(_MESSAGE, body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if message.content is None:
@@ -283,7 +291,7 @@ class StreamReader:
         if not event.data:
             return event.raw, None
         try:
-            said = _EVENT.decode(event.data)
+            said = _decoded(_EVENT, event.data)
         except (msgspec.DecodeError, RecursionError):
             return event.raw, None
         match said.type:
