@@ -8,6 +8,7 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from providers import credentials
+from providers.catalog.lookup import names_of
 from providers.client import admin_client, fetch
 from providers.credentials import CredentialUnreadable
 from providers.endpoints import auth_headers, endpoint_url
@@ -28,6 +29,7 @@ class Finding(models.TextChoices):
     CREDENTIAL_REFUSED = "credential_refused", _("Credential refused")
     CREDENTIAL_UNREADABLE = "credential_unreadable", _("Credential must be entered again")
     UNEXPECTED = "unexpected", _("Unexpected answer")
+    NO_LIST = "no_list", _("Has no list of models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +56,22 @@ class Discovery:
 
 
 def ask_for_models(provider: Provider) -> Discovery:
-    """Call the provider's model list; takes up to ten seconds and raises nothing."""
+    """
+    Call the provider's model list; takes up to ten seconds and raises nothing.
+
+    A kind that has no such list, or one that only signed requests can read, is not called: what the catalogue knows of
+    it stands in.
+    """
     try:
         secret = credentials.unseal(provider)
     except CredentialUnreadable:
         return Discovery(Finding.CREDENTIAL_UNREADABLE)
+    path = provider.preset.endpoints.get("models")
+    if path is None:
+        return Discovery(Finding.NO_LIST, _from_catalog(provider))
     try:
         private_allowed = is_private_allowed(provider.base_url, provider.approved_private_origin)
-        url = endpoint_url(provider.dialect, provider.base_url, "/models")
+        url = endpoint_url(provider.dialect, provider.base_url, path)
         if provider.dialect == "anthropic":
             url += "?limit=1000"
         with admin_client(provider.base_url, private_allowed=private_allowed) as client:
@@ -74,6 +84,14 @@ def ask_for_models(provider: Provider) -> Discovery:
     if found is None:
         return Discovery(Finding.UNEXPECTED, status=answer.status)
     return Discovery(Finding.ANSWERED, found, answer.milliseconds, answer.status)
+
+
+def _from_catalog(provider):
+    """The models that the catalogue knows of a seller, of those that its kind can call."""
+    names = names_of(provider)
+    if provider.dialect == "anthropic":
+        names = [name for name in names if "claude" in name]
+    return tuple(RemoteModel(name) for name in names[:MOST_MODELS])
 
 
 def read_models(body: bytes) -> tuple[RemoteModel, ...] | None:
@@ -89,6 +107,8 @@ def read_models(body: bytes) -> tuple[RemoteModel, ...] | None:
     found = {}
     for item in listed:
         name = item.get("id") if isinstance(item, dict) else None
+        if isinstance(name, str):
+            name = name.removeprefix("models/")  # Google writes its names so, and takes them without
         if isinstance(name, str) and is_model_name(name):
             found.setdefault(name, RemoteModel(name, _whole(item, CONTEXT_FIELDS), _whole(item, OUTPUT_FIELDS)))
     return tuple(sorted(found.values(), key=lambda model: model.name.lower())[:MOST_MODELS])

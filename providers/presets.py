@@ -62,6 +62,16 @@ class Preset:
     keys_url: str = ""
     checked: str = "2026-11-21"
 
+    @property
+    def needs(self):
+        """What somebody who adds one of this kind must have at hand."""
+        parts = [blank.label for blank in self.blanks] or ([] if self.base_url else [_("Base URL")])
+        if self.needs_credential:
+            parts.append(
+                {"aws": _("access keys or API key"), "google": _("service account")}.get(self.auth, _("API key"))
+            )
+        return parts
+
     def fill(self, values: dict[str, str]) -> str:
         """The base URL with its blanks filled in."""
         if self.kind == "vertex":
@@ -359,6 +369,24 @@ _ALL = (
 PRESETS: dict[str, Preset] = {preset.kind: preset for preset in _ALL}
 # What a person can add: the model on this machine is the server's own.
 ADDABLE = tuple(kind for kind in PRESETS if kind != "local")
+
+
+# As the page shows them that asks for a kind.
+_COMMON = ("openai", "anthropic", "openai-compatible", "anthropic-compatible")
+_CLOUDS = ("azure", "foundry", "bedrock", "vertex")
+_OWN = ("ollama", "vllm", "llama-cpp")
+
+
+def preset_groups():
+    """The presets that a person can add, in groups, each with its heading."""
+    others = [kind for kind in ADDABLE if kind not in _COMMON + _CLOUDS + _OWN]
+    groups = [
+        (_("Most asked for"), _COMMON),
+        (_("Services"), others),
+        (_("Clouds"), _CLOUDS),
+        (_("On machines of one’s own"), _OWN),
+    ]
+    return [(heading, [PRESETS[kind] for kind in kinds]) for heading, kinds in groups]
 
 
 def kind_choices():

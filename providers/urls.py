@@ -5,11 +5,14 @@ from providers.views import models, providers
 app_name = "providers"
 
 model_patterns = [
+    path("", models.model_detail, name="model_detail"),
+    path("edit/", models.model_edit, name="model_edit"),
     path("rename/", models.model_rename, name="model_rename"),
     path("disable/", models.model_disable, name="model_disable"),
     path("enable/", models.model_enable, name="model_enable"),
     path("delete/", models.model_delete, name="model_delete"),
     path("prices/", models.price_create, name="price_create"),
+    path("prices/from-catalogue/", models.price_from_catalog, name="price_from_catalog"),
     path("prices/<int:price_pk>/withdraw/", models.price_withdraw, name="price_withdraw"),
 ]
 provider_patterns = [

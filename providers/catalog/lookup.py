@@ -43,6 +43,5 @@ def _find(name, lists):
 
 def names_of(provider: Provider) -> list[str]:
     """Every name in the price lists of a provider, for choosing one."""
-    return list(
-        CatalogModel.objects.filter(catalog__in=catalogs_of(provider)).order_by("name").values_list("name", flat=True)
-    )
+    rows = CatalogModel.objects.filter(catalog__in=catalogs_of(provider))
+    return list(rows.order_by("name").values_list("name", flat=True).distinct())

@@ -1,9 +1,12 @@
+from decimal import Decimal
+
 from babel.numbers import get_currency_precision, get_currency_symbol
 from django import template
 
 from console import formatting
 from console.templatetags.console import badge
 from providers.queries import CredentialState
+from providers.rates import ALL_KINDS, BATCH_KINDS, KINDS, field_of
 
 register = template.Library()
 
@@ -15,6 +18,32 @@ def rate(amount, currency):
         return formatting.NOTHING
     digits = -amount.normalize().as_tuple().exponent - get_currency_precision(currency)
     return formatting.money(int(amount.scaleb(9)), currency, extra_digits=max(0, digits))
+
+
+@register.filter
+def catalog_rate(text, currency):
+    """The same of a rate as the catalogue has it, in the currency of the catalogue."""
+    return rate(Decimal(text), currency) if text else formatting.NOTHING
+
+
+@register.filter
+def rate_rows(price):
+    """The rates of a price as rows of a table: of plain requests and of batches, at first and in each tier."""
+    rows = []
+    base = {kind: getattr(price, field_of(kind)) for kind in ALL_KINDS}
+    tiers = [(tier["above"], {kind: Decimal(tier[kind]) for kind in ALL_KINDS if kind in tier}) for tier in price.tiers]
+    for is_batch, kinds in ((False, KINDS), (True, BATCH_KINDS)):
+        for above, rates in [(None, base), *tiers]:
+            amounts = [rates.get(kind) for kind in kinds]
+            if not is_batch or any(amount is not None for amount in amounts):
+                rows.append({"is_batch": is_batch, "above": above, "rates": amounts})
+    return rows
+
+
+@register.simple_tag
+def lifecycle_badge(model):
+    """That a model's maker wants it no longer to be used."""
+    return badge(model.get_lifecycle_display(), "warn", "clock")
 
 
 @register.inclusion_tag("providers/_rate_field.html")

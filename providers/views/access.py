@@ -23,7 +23,7 @@ def get_provider(request, organization_slug, provider_uid, *, to_change=False):
 def get_model(request, organization_slug, provider_uid, model_uid, *, to_change=False):
     """A model of such a provider."""
     provider = get_provider(request, organization_slug, provider_uid, to_change=to_change)
-    model = get_object_or_404(provider.models.current(), uid=model_uid)
+    model = get_object_or_404(provider.models.current().select_related("catalog_model"), uid=model_uid)
     model.provider, model.organization = provider, provider.organization
     return model
 

@@ -1,4 +1,4 @@
-"""The models of a provider: take over, rename, disable, remove, price."""
+"""The models of a provider: take over, show, describe, rename, disable, remove, price."""
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
@@ -6,11 +6,13 @@ from django.shortcuts import get_object_or_404, render
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console.formatting import integer
 from providers import queries, services
-from providers.forms import ModelNameForm, PriceForm, TakeOverForm, ticket
+from providers.catalog.lookup import entries_of, names_of
+from providers.forms import ModelForm, ModelNameForm, PriceForm, TakeOverForm, ticket
+from providers.rates import MOST_TIERS
 from providers.views.access import detail_url, done, get_model, get_provider, refuse
 
 
@@ -43,11 +45,44 @@ def _list(request, provider, context):
     except services.TooManyTests:
         result, status = None, 429
     taken_over = set(provider.models.current().values_list("name", flat=True))
-    remote = [(model, ticket(model), model.name in taken_over) for model in (result.models if result else ())]
+    listed = result.models if result else ()
+    entries = entries_of(provider, [model.name for model in listed])
+    remote = [(model, ticket(model), model.name in taken_over, entries.get(model.name)) for model in listed]
     context |= {"result": result, "remote": remote, "has_too_many_tests": result is None}
     # A fragment says itself that there were too many; with 429 htmx would leave it out.
     template = "providers/model_create.html" + ("#remote" if request.htmx else "")
     return render(request, template, context, status=200 if request.htmx else status)
+
+
+@login_required
+@require_GET
+def model_detail(request, organization_slug, provider_uid, model_uid):
+    """A model: what it can do, what it costs and what the catalogue says of both; htmx gets what changes."""
+    model = get_model(request, organization_slug, provider_uid, model_uid)
+    template = "providers/model_detail.html" + ("#fragment" if request.htmx else "")
+    context = {"section": "providers", "provider": model.provider, "model": model, **queries.model_page(model)}
+    return render(request, template, context)
+
+
+@login_required
+@require_http_methods(["GET", "POST"])
+def model_edit(request, organization_slug, provider_uid, model_uid):
+    """Say what a model can do, and which entry of the catalogue it is."""
+    model = get_model(request, organization_slug, provider_uid, model_uid, to_change=True)
+    initial = {
+        name: getattr(model, name)
+        for name in ("context_window", "max_output_tokens", "capabilities", "lifecycle", "follows_catalog")
+    }
+    initial["catalog_name"] = model.catalog_model.name if model.catalog_model else ""
+    form = ModelForm(request.POST if request.method == "POST" else None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        try:
+            services.describe_model(model=model, actor=request.user, **form.cleaned_data)
+        except ValidationError as error:
+            refuse(form, error, "catalog_name")
+        else:
+            return done(request, model.provider, _("Model %(name)s saved") % {"name": model.public_name})
+    return _dialog(request, "model_edit", model, form, catalog_names=names_of(model.provider))
 
 
 @login_required
@@ -106,7 +141,11 @@ def price_create(request, organization_slug, provider_uid, model_uid):
     history = queries.price_history(model)
     current = next((price for price, state in history if state == "current"), None)
     initial = {field: getattr(current, field).normalize() for field in _known_rates(current)}
-    form = PriceForm(request.POST or None, initial={name: number_format(value) for name, value in initial.items()})
+    form = PriceForm(
+        request.POST or None,
+        initial={name: number_format(value) for name, value in initial.items()},
+        tiers=_tiers_posted(request) or (current.tiers if current else ()),
+    )
     if request.method == "POST" and form.is_valid():
         try:
             services.set_price(model=model, actor=request.user, **form.cleaned_data)
@@ -115,6 +154,25 @@ def price_create(request, organization_slug, provider_uid, model_uid):
         else:
             return done(request, model.provider, _("Price of %(name)s set") % {"name": model.public_name})
     return _dialog(request, "price_form", model, form, history=history, current=current)
+
+
+def _tiers_posted(request):
+    """As many empty tiers as a posted form has before its last one, so that each of its fields is read."""
+    return [{}] * sum(f"tier{number}_above" in request.POST for number in range(1, MOST_TIERS))
+
+
+@login_required
+@require_POST
+def price_from_catalog(request, organization_slug, provider_uid, model_uid):
+    """Set the price that the catalogue has."""
+    model = get_model(request, organization_slug, provider_uid, model_uid, to_change=True)
+    try:
+        services.use_catalog_price(model=model, actor=request.user)
+    except ValidationError as error:
+        return _dialog(
+            request, "price_form", model, PriceForm(), history=queries.price_history(model), error=error.messages[0]
+        )
+    return done(request, model.provider, _("Price of %(name)s set") % {"name": model.public_name})
 
 
 def _known_rates(price):
@@ -142,6 +200,7 @@ def _dialog(request, template, model, form, **more):
         "section": "providers",
         "provider": model.provider,
         "model": model,
+        "catalog": model.catalog_model,
         "form": form,
         "back_url": detail_url(model.provider),
     } | more

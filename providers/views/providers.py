@@ -12,7 +12,8 @@ from django_htmx.http import HttpResponseClientRedirect
 from console.access import get_organization
 from console.forms import ConfirmationForm
 from providers import queries, services
-from providers.forms import CredentialForm, ProviderEditForm, ProviderForm
+from providers.forms import TIMEOUTS, CredentialForm, ProviderEditForm, ProviderForm
+from providers.presets import ADDABLE, PRESETS, preset_groups
 from providers.views.access import detail_url, done, get_provider, refuse
 
 JUST_ADDED = "provider_just_added"
@@ -30,12 +31,20 @@ def provider_list(request, organization_slug):
 @login_required
 @require_http_methods(["GET", "POST"])
 def provider_create(request, organization_slug):
-    """Add a provider, then go to its page, which tests the connection."""
+    """Choose a kind of provider, add one of it, then go to its page, which tests the connection."""
     organization = get_organization(request, organization_slug)
-    form = ProviderForm(request.POST or None)
+    kind = request.POST.get("kind") or request.GET.get("kind")
+    if kind not in ADDABLE:
+        is_wrong = request.method == "POST"
+        context = {"section": "providers", "groups": preset_groups(), "back_url": _list_url(organization)}
+        context["is_wrong"] = is_wrong
+        return render(request, "providers/provider_choose.html", context, status=422 if is_wrong else 200)
+    form = ProviderForm(request.POST if request.method == "POST" else None, preset=PRESETS[kind])
     if request.method == "POST" and form.is_valid():
         try:
-            provider = services.create_provider(organization=organization, actor=request.user, **form.cleaned_data)
+            provider = services.create_provider(
+                organization=organization, kind=kind, actor=request.user, **form.cleaned_data
+            )
         except ValidationError as error:
             refuse(form, error, "name")
         else:
@@ -44,7 +53,8 @@ def provider_create(request, organization_slug):
             request.session[JUST_ADDED] = provider.uid
             url = detail_url(provider)
             return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
-    context = {"section": "providers", "form": form, "back_url": _list_url(organization)}
+    back_url = reverse("providers:provider_create", args=[organization.slug])
+    context = {"section": "providers", "form": form, "preset": PRESETS[kind], "back_url": back_url}
     return render(request, "providers/provider_form.html", context, status=422 if form.errors else 200)
 
 
@@ -64,6 +74,9 @@ def detail_context(provider, **more):
         "section": "providers",
         "provider": provider,
         "credential_state": queries.credential_state(provider),
+        "timeouts": [
+            (label, seconds) for name, (label, _default) in TIMEOUTS.items() if (seconds := getattr(provider, name))
+        ],
         "listed": queries.models_with_prices(provider),
     } | more
 
@@ -110,7 +123,7 @@ def provider_credential(request, organization_slug, provider_uid):
     if request.method == "POST" and "remove" in request.POST:
         services.remove_credential(provider=provider, actor=request.user)
         return done(request, provider, _("Key of %(name)s removed") % {"name": provider.name})
-    form = CredentialForm(request.POST or None)
+    form = CredentialForm(request.POST or None, preset=PRESETS[provider.kind])
     if request.method == "POST" and form.is_valid():
         try:
             services.set_credential(provider=provider, actor=request.user, **form.cleaned_data)
@@ -155,7 +168,13 @@ def provider_delete(request, organization_slug, provider_uid):
 
 
 def _dialog(request, template, provider, form, **more):
-    context = {"section": "providers", "provider": provider, "form": form, "back_url": detail_url(provider)} | more
+    context = {
+        "section": "providers",
+        "provider": provider,
+        "preset": PRESETS[provider.kind],
+        "form": form,
+        "back_url": detail_url(provider),
+    } | more
     return render(request, f"providers/{template}.html", context, status=422 if form.errors else 200)
 
 

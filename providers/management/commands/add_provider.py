@@ -1,4 +1,5 @@
 import os
+import re
 from argparse import ArgumentTypeError
 
 from django.core.exceptions import ValidationError
@@ -21,6 +22,10 @@ class Command(BaseCommand):
         parser.add_argument("--kind", required=True, choices=ADDABLE)
         parser.add_argument("--name", required=True)
         parser.add_argument("--base-url", help="default: where the maker of this kind serves it")
+        blanks = {blank.name: blank for preset in PRESETS.values() for blank in preset.blanks}
+        for name, blank in sorted(blanks.items()):
+            kinds = [kind for kind, preset in PRESETS.items() if name in [blank.name for blank in preset.blanks]]
+            parser.add_argument(f"--{name}", metavar="NAME", help=f"for {', '.join(kinds)}: such as {blank.example}")
         parser.add_argument(
             "--credential-env", metavar="VAR", help="the environment variable that holds the credential"
         )
@@ -45,7 +50,7 @@ class Command(BaseCommand):
                     organization=self.organization(options["organization"]),
                     kind=kind,
                     name=name,
-                    base_url=base_url or PRESETS[kind].base_url,
+                    base_url=base_url or self.base_url(PRESETS[kind], options),
                     credential=self.credential(options["credential_env"]),
                     allow_private=allow_private,
                     actor=None,
@@ -66,6 +71,17 @@ class Command(BaseCommand):
                 )
             raise CommandError(words) from None
         self.stdout.write(provider.uid)
+
+    def base_url(self, preset, options):
+        """The address of a kind, its blanks filled in."""
+        values = {blank.name: options[blank.name] or blank.initial for blank in preset.blanks}
+        if not preset.base_url or not all(values.values()):
+            needed = " and ".join(f"--{name}" for name, value in values.items() if not value) or "--base-url"
+            raise CommandError(f"A provider of kind {preset.kind} needs {needed}.")
+        for blank in preset.blanks:
+            if not re.fullmatch(blank.pattern, values[blank.name]):
+                raise CommandError(f"{values[blank.name]!r} is no {blank.name}: one looks like {blank.example}.")
+        return preset.fill(values)
 
     def organization(self, slug):
         organizations = list(Organization.objects.filter(slug=slug) if slug else Organization.objects.all()[:2])
