@@ -1,6 +1,7 @@
 """The cast and its world: Alice owns the organization, Bob is a developer in it, Charlie is a stranger."""
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -19,6 +20,11 @@ hypothesis.settings.register_profile("comptoir", deadline=None, suppress_health_
 hypothesis.settings.load_profile("comptoir")
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", "live_server"}
+
+
+def pytest_configure():
+    """End a run that is told to end as one that is interrupted, with the servers that it started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):

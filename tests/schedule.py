@@ -2,23 +2,23 @@
 How the whole suite is shared out among worker processes.
 
 Files of one line share a worker, because they share what is slow to start; every other file goes by itself. What takes
-long comes first, so that no worker is left with it at the end.
+long comes first, so that no worker is left with it at the end, and what computes stands beside what waits.
 """
 
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = [
-    ["tests/database/"],
     ["tests/browser/test_every_page.py"],
     ["tests/browser/", "tests/sdk/test_local_model.py"],
-    ["tests/start/test_up.py"],
     ["tests/sockets/test_upstream_failures.py"],
+    ["tests/database/"],
     ["tests/faults/test_database_outages.py"],
-    ["tests/faults/"],
-    ["tests/test_bench.py"],
-    ["tests/sdk/test_older_majors.py"],
-    ["tests/start/test_install.py"],
+    ["tests/start/test_up.py"],
     ["tests/sockets/"],
+    ["tests/faults/"],
+    ["tests/sdk/test_older_majors.py"],
+    ["tests/test_bench.py"],
+    ["tests/start/test_install.py"],
     ["tests/playground/test_streaming.py", "tests/playground/test_snippets_run.py", "tests/sdk/"],
 ]
 

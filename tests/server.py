@@ -84,12 +84,16 @@ class Server:
             preexec_fn=(lambda: os.sched_setaffinity(0, self.cores)) if self.cores else None,
         )
         log.close()
-        while not READY.search(self.log_path.read_text(errors="replace")[position:]):
-            if self.process.poll() is not None or time.monotonic() - began > timeout:
-                self.kill9()
-                raise RuntimeError(f"The server did not start:\n{self.log[-4000:]}")
-            time.sleep(0.02)
-        self.wait_until_ready(timeout)
+        try:
+            while not READY.search(self.log_path.read_text(errors="replace")[position:]):
+                if self.process.poll() is not None or time.monotonic() - began > timeout:
+                    raise RuntimeError(f"The server did not start:\n{self.log[-4000:]}")
+                time.sleep(0.02)
+            self.wait_until_ready(timeout)
+        except BaseException:
+            # Nobody else ends what has not started, also where the whole run is interrupted.
+            self.kill9()
+            raise
         self.started_in = time.monotonic() - began
         return self
 
