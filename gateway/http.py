@@ -63,7 +63,7 @@ class Http:
         self.request_id = request_id(self.ulid)
         self.received = time.perf_counter()
         self.caller = None
-        self.answer_headers = ()
+        self.answer_headers = None
         self.dialect = anthropic if self._speaks_anthropic() else openai
         self.error_event = self.dialect.error_event
 
@@ -75,12 +75,20 @@ class Http:
             return False
         return any(name == b"anthropic-version" or name == b"anthropic-beta" for name, _ in self.headers)
 
+    @property
+    def id(self):
+        """What a flavour calls the request by, which of a call is the same."""
+        return self.request_id
+
     # The request ----------------------------------------------------------------------------------------------
 
     async def authenticate(self, runtime):
         """The caller; raises ``GatewayError``."""
         self.caller = await authenticate(self.headers, runtime.keeper)
-        if self.flavour is None:
+        if self.dialect is anthropic:
+            # Flavours are of OpenAI's shape.
+            self.flavour = flavours.OPENAI
+        elif self.flavour is None:
             self.flavour = flavours.BY_NAME[self.caller.flavour] if self.caller.flavour else flavours.OPENAI
         return self.caller
 
@@ -187,7 +195,11 @@ class Http:
 
     async def _start(self, status, headers, dropped):
         dialect = self.dialect
-        headers = [*headers, (dialect.REQUEST_ID_HEADER, self.request_id.encode()), *self.answer_headers]
+        headers = [*headers, (dialect.REQUEST_ID_HEADER, self.request_id.encode())]
+        if self.answer_headers is not None:
+            headers += self.answer_headers
+        elif self.flavour is not None:
+            headers += self.flavour.headers(self)
         if self.caller is not None:
             headers.append((dialect.ORGANIZATION_HEADER, self.caller.organization_uid.encode()))
             headers.append((dialect.WORKSPACE_HEADER, self.caller.workspace_uid.encode()))

@@ -20,6 +20,7 @@ PATHS = {
 }
 ID_PREFIXES = {"chat_completions": "conv_", "completions": "comp_"}
 OBJECTS = {"chat_completions": "conversation.completion", "completions": "completion"}
+FORMATS = frozenset({*DRESSED, "embeddings", "moderations"})
 MOST_MESSAGE_TOKENS = 16_000
 # A longer text is counted piece by piece; all but odd ones are over the limit with the first.
 SLICE = 262_144
@@ -36,6 +37,8 @@ class Ikalas(Flavour):
 
     def read(self, format_name, fields):
         """``modele`` is the model, ``model`` a synonym; 16,000 tokens of messages are the most."""
+        if format_name not in FORMATS:
+            return fields
         if bytes(fields.get("modele", b"null")) != b"null":
             fields = {("model" if name == "modele" else name): raw for name, raw in fields.items() if name != "model"}
         elif "model" not in fields and format_name != "moderations":

@@ -173,6 +173,8 @@ def test_a_flavour_is_nothing_to_a_client_of_the_other_dialect(server):
         assert answer.status_code == 200
         assert set(answer.json()) >= {"type", "role", "content", "usage"}
         assert "backend" not in answer.json()
+        assert "backend" not in answer.headers
+        assert server.row(answer.headers["request-id"])["dialect"] == "anthropic"
 
 
 # Cloud Temple ----------------------------------------------------------------------------------------------------
@@ -195,6 +197,20 @@ def test_cloud_temples_headers_and_body_say_who_answered(server, model, stream):
     assert all(document["backend"] == expected for document in documents)
     if not stream:
         assert documents[0]["usage"]["reasoning_tokens"] == 0
+
+
+def test_every_answer_of_cloud_temple_has_an_id(server):
+    with http_of(server) as http:
+        answers = [
+            http.get("/cloud-temple/v1/models"),
+            http.get("/cloud-temple/v1/models/nothing"),
+            http.get("/cloud-temple/v1/nothing"),
+            http.post("/cloud-temple/v1/chat/completions", json={}),
+            http.get("/cloud-temple/v1/models", headers={"authorization": "Bearer sk-wrong"}),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 404, 404, 400, 401]
+    assert all(answer.headers["id"] == answer.headers["x-request-id"] for answer in answers)
+    assert not any("backend" in answer.headers for answer in answers)
 
 
 def test_cloud_temple_tells_reasoning_in_the_usage(server, upstream):
