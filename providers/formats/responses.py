@@ -245,8 +245,6 @@ class StreamReader:
         except UNREADABLE:
             return event.raw, None
         kind = said.type
-        if isinstance(said.sequence_number, int):
-            self.meter.call.sequence = said.sequence_number
         if not isinstance(kind, str):
             if said.error is not None:
                 raise StreamError(*openai.told(said.error))
@@ -263,6 +261,8 @@ class StreamReader:
             if kind == "response.failed":
                 raise StreamError(*openai.told(said.response.error))
             self.ended = kind in ENDS
+        if isinstance(said.sequence_number, int):
+            self.meter.call.sequence = said.sequence_number
         return event.raw, said
 
     def _take_item(self, said):

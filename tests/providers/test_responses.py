@@ -134,6 +134,15 @@ def test_a_failure_in_the_stream_is_raised(failure):
     assert raised.value.code == "server_error"
 
 
+def test_an_event_that_did_not_pass_leaves_its_number_free():
+    meter = Meter()
+    reader = responses.StreamReader(meter)
+    failure = event("error", message="It broke.", sequence_number=6)
+    with pytest.raises(StreamError):
+        [reader.saw(each) for each in EventSplitter().feed(b"".join([*STREAM[:6], failure]))]
+    assert meter.call.sequence == 5
+
+
 def test_what_a_failed_response_used_is_told():
     meter = Meter()
     failed = whole(status="failed", error={"message": "No."}, usage=USAGE)

@@ -54,7 +54,10 @@ class CloudTemple(Plain):
 
 
 class CloudTempleCompletions(Completions):
-    usage = CloudTemple.usage
+    def usage(self, sent=None):
+        told = super().usage(sent)
+        counters = {name: told[name] for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        return counters | {"reasoning_tokens": self.bill.reasoning_tokens}
 
 
 class EvoLink(OpenAI):

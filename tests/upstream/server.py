@@ -304,6 +304,9 @@ class Connection(asyncio.Protocol):
                 await self._whole(request, script, answer)
         elif request.endpoint == "messages/count_tokens":
             await self._send(script.but(body=dumps({"input_tokens": script.bill(request.body).input_tokens})))
+        elif request.endpoint == "responses/input_tokens":
+            counted = {"object": "response.input_tokens", "input_tokens": script.bill(request.body).input_tokens}
+            await self._send(script.but(body=dumps(counted)))
         elif request.endpoint == "embeddings":
             bill = Bill(script.bill(request.body).input_tokens)
             self._bill(request, bill)

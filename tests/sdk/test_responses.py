@@ -1,0 +1,325 @@
+"""Responses through the official OpenAI library, in front of three kinds of provider."""
+
+import json
+
+import httpx
+import openai
+import pydantic
+import pytest
+
+from tests.upstream import Script
+from tests.upstream.providers import credential_of
+from tests.upstream.scripts import ToolCall
+
+# One that has responses itself, one of chat completions alone, and one of another dialect.
+MODELS = ["native-test", "chat-test", "claude-test"]
+every_upstream = pytest.mark.parametrize("model", MODELS)
+WEATHER = {
+    "type": "function",
+    "name": "weather",
+    "description": "The weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    "strict": False,
+}
+CALL = ToolCall("call_1", "weather", '{"city":"Paris"}')
+
+
+@pytest.fixture(scope="module")
+def responses_server(shared_server, running_upstream):
+    for kind, model in (("openai", "native-test"), ("ektos", "chat-test")):
+        url, credential = running_upstream.url_of(kind), credential_of(kind)
+        shared_server.add_provider(url, model, kind=kind, name=f"responses {kind}", credential=credential)
+    return shared_server
+
+
+@pytest.fixture
+def client(responses_server, upstream):
+    with openai.OpenAI(
+        base_url=f"{responses_server.base_url}/v1", api_key=responses_server.api_key, max_retries=0
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def foreign_key(responses_server):
+    """A key of another workspace."""
+    responses_server.manage(
+        "shell",
+        "-c",
+        "from console.models import Organization, Workspace; Workspace.objects.create("
+        "organization=Organization.objects.get(slug='default'), slug='elsewhere', name='Elsewhere')",
+    )
+    return responses_server.create_api_key("of a stranger", workspace="elsewhere")
+
+
+@every_upstream
+def test_a_response_answers_with_usage(client, upstream, model):
+    answer = client.responses.create(model=model, input="Hello id=sdk", instructions="Be brief.", max_output_tokens=50)
+    assert (answer.object, answer.status, answer.model, answer.error) == ("response", "completed", model, None)
+    assert answer.output_text == "token " * 8
+    assert answer.id.startswith("resp_")
+    assert (answer.instructions, answer.max_output_tokens, answer.store) == ("Be brief.", 50, True)
+    (bill,) = upstream.ledger["sdk"]
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (bill.input_tokens, 8)
+    assert answer.usage.total_tokens == bill.input_tokens + 8
+    assert answer._request_id == answer.id.replace("resp_", "req_")
+
+
+@every_upstream
+def test_a_response_streams(client, upstream, model):
+    with client.responses.stream(model=model, input="Hello id=sdk") as stream:
+        events = list(stream)
+        final = stream.get_final_response()
+    deltas = [event for event in events if event.type == "response.output_text.delta"]
+    assert "".join(event.delta for event in deltas) == deltas[-1].snapshot == final.output_text == "token " * 8
+    assert [event.type for event in events][:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert [event.type for event in events][-4:] == [
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert {event.response.id for event in events if hasattr(event, "response")} == {final.id}
+    assert final.usage.output_tokens == 8
+
+
+@every_upstream
+def test_an_answer_that_was_cut_short_is_incomplete(client, upstream, model):
+    upstream.play(model, Script(stop="length"))
+    answer = client.responses.create(model=model, input="Hello", max_output_tokens=8)
+    assert (answer.status, answer.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    with client.responses.stream(model=model, input="Hello") as stream:
+        assert [event.type for event in stream][-1] == "response.incomplete"
+
+
+@every_upstream
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_tool_is_called_and_its_result_answered(client, upstream, model, streams):
+    upstream.play(model, Script(tools=(CALL,)), Script(text=("Rain.",)))
+    if streams:
+        with client.responses.stream(model=model, input="Weather?", tools=[WEATHER]) as stream:
+            events = list(stream)
+            asked = stream.get_final_response()
+        pieces = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+        assert "".join(pieces) == '{"city":"Paris"}'
+    else:
+        asked = client.responses.create(model=model, input="Weather?", tools=[WEATHER])
+    [call] = asked.output
+    assert (call.type, call.name, call.call_id) == ("function_call", "weather", "call_1")
+    assert json.loads(call.arguments) == {"city": "Paris"}
+    answer = client.responses.create(
+        model=model,
+        previous_response_id=asked.id,
+        input=[{"type": "function_call_output", "call_id": call.call_id, "output": "rain"}],
+        tools=[WEATHER],
+    )
+    assert answer.output_text == "Rain."
+    assert answer.previous_response_id == asked.id
+    told = upstream.calls[-1].body.decode()
+    assert told.index("Weather?") < told.index("Paris") < told.rindex("rain")
+
+
+@every_upstream
+def test_an_answer_in_a_given_form_is_parsed(client, upstream, model):
+    class City(pydantic.BaseModel):
+        name: str
+
+    upstream.play(model, Script(text=('{"name":', '"Paris"}')))
+    answer = client.responses.parse(model=model, input="A city.", text_format=City)
+    assert answer.output_parsed == City(name="Paris")
+    assert b'"name"' in upstream.calls[-1].body
+    assert b"schema" in upstream.calls[-1].body
+
+
+@every_upstream
+def test_a_stored_response_is_read_gone_on_from_and_deleted(client, upstream, model):
+    first = client.responses.create(model=model, input="My name is Alice.", metadata={"a": "b"})
+    assert client.responses.retrieve(first.id) == first
+    second = client.responses.create(model=model, input="What is my name?", previous_response_id=first.id)
+    told = upstream.calls[-1].body.decode()
+    assert told.index("My name is Alice.") < told.index("token token") < told.index("What is my name?")
+    assert first.id not in told
+    assert second.previous_response_id == first.id
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError) as raised:
+        client.responses.retrieve(first.id)
+    assert raised.value.code == "response_not_found"
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.responses.create(model=model, input="And now?", previous_response_id=second.id)
+    assert (raised.value.code, raised.value.param) == ("previous_response_not_found", "previous_response_id")
+
+
+def test_a_conversation_goes_on_with_another_provider(client, upstream):
+    upstream.play("claude-test", Script(tools=(CALL,)))
+    first = client.responses.create(model="native-test", input="Hello 1")
+    second = client.responses.create(
+        model="claude-test", input="Hello 2", previous_response_id=first.id, tools=[WEATHER]
+    )
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+    client.responses.create(model="chat-test", input=[result], previous_response_id=second.id, tools=[WEATHER])
+    roles = [message["role"] for message in upstream.calls[-1].json["messages"]]
+    assert roles == ["user", "assistant", "user", "assistant", "tool"]
+
+
+def test_a_provider_that_has_responses_is_asked_to_store_nothing(client, upstream):
+    first = client.responses.create(model="native-test", input="Hello")
+    client.responses.create(model="native-test", input="So?", previous_response_id=first.id)
+    sent = upstream.calls[-1].json
+    assert sent["store"] is False
+    assert "previous_response_id" not in sent
+    assert [item["role"] for item in sent["input"]] == ["user", "assistant", "user"]
+    assert all("id" not in item for item in sent["input"])
+
+
+def test_a_response_that_is_not_to_be_stored_is_not(client):
+    answer = client.responses.create(model="native-test", input="Hello", store=False)
+    assert answer.store is False
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(answer.id)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_reasoning_survives_without_the_caller_seeing_what_it_did_not_ask_for(client, upstream, streams):
+    upstream.play("native-test", Script(reasoning=("Hm, ", "well.")))
+    request = {"model": "native-test", "input": "Hello", "reasoning": {"effort": "low"}}
+    if streams:
+        with client.responses.stream(**request) as stream:
+            events = list(stream)
+            first = stream.get_final_response()
+        assert "gAAAA" not in repr(events)
+    else:
+        first = client.responses.create(**request)
+    assert first.output[0].type == "reasoning"
+    assert first.output[0].encrypted_content is None
+    assert client.responses.retrieve(first.id).output[0].encrypted_content is None
+    seen = client.responses.retrieve(first.id, include=["reasoning.encrypted_content"])
+    assert seen.output[0].encrypted_content.startswith("gAAAA")
+    client.responses.create(model="native-test", input="So?", previous_response_id=first.id)
+    assert upstream.calls[-1].json["input"][1] == {
+        "type": "reasoning",
+        "id": "rs_scripted",
+        "summary": [{"type": "summary_text", "text": "Hm, well."}],
+        "encrypted_content": seen.output[0].encrypted_content,
+    }
+    # To another provider it would be noise.
+    client.responses.create(model="chat-test", input="So?", previous_response_id=first.id)
+    assert b"gAAAA" not in upstream.calls[-1].body
+
+
+def test_encrypted_reasoning_is_there_for_who_asks(client, upstream):
+    upstream.play("native-test", Script(reasoning=("Hm.",)))
+    answer = client.responses.create(
+        model="native-test", input="Hello", include=["reasoning.encrypted_content"], store=False
+    )
+    assert answer.output[0].encrypted_content.startswith("gAAAA")
+
+
+def test_thoughts_of_another_dialect_go_back_to_it_signed(client, upstream):
+    upstream.play("claude-test", Script(reasoning=("Hm.",), tools=(CALL,)), Script())
+    first = client.responses.create(model="claude-test", input="Weather?", tools=[WEATHER])
+    assert [item.type for item in first.output] == ["reasoning", "function_call"]
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "rain"}
+    client.responses.create(model="claude-test", input=[result], previous_response_id=first.id, tools=[WEATHER])
+    [thinking, called] = upstream.calls[-1].json["messages"][1]["content"]
+    assert (thinking["type"], thinking["thinking"], called["type"]) == ("thinking", "Hm.", "tool_use")
+    assert thinking["signature"]
+
+
+def test_items_are_named_instead_of_repeated(client, upstream):
+    first = client.responses.create(model="native-test", input="Hello")
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    client.responses.create(
+        model="native-test", input=[{"role": "user", "content": "Hello"}, reference, {"role": "user", "content": "So?"}]
+    )
+    said = upstream.calls[-1].json["input"][1]
+    assert (said["role"], said["content"][0]["text"]) == ("assistant", "token " * 8)
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.responses.create(model="native-test", input=[reference | {"id": "msg_unknown"}])
+    assert raised.value.code == "item_not_found"
+
+
+def test_input_items_are_listed_in_pages(client, upstream):
+    first = client.responses.create(model="native-test", input="One")
+    second = client.responses.create(model="native-test", input="Two", previous_response_id=first.id)
+    page = client.responses.input_items.list(second.id, limit=2, order="asc")
+    assert page.has_more
+    texts = [item.content[0].text for item in page.data]
+    assert texts == ["One", "token " * 8]
+    everything = list(client.responses.input_items.list(second.id, limit=1))
+    assert [item.content[0].text for item in everything] == ["Two", "token " * 8, "One"]
+    for options in ({"limit": 0}, {"limit": 101}, {"order": "sideways"}, {"after": "msg_unknown"}):
+        with pytest.raises(openai.BadRequestError):
+            client.responses.input_items.list(second.id, **options)
+
+
+@every_upstream
+def test_input_tokens_are_counted(client, upstream, model):
+    counted = client.responses.input_tokens.count(
+        model=model, input="Hello there, how are you?", instructions="Be brief."
+    )
+    assert counted.object == "response.input_tokens"
+    assert 5 <= counted.input_tokens <= 60
+    more = client.responses.input_tokens.count(model=model, input="Hello there, how are you? " * 50)
+    assert more.input_tokens > counted.input_tokens * 5
+    assert upstream.calls == []
+    asked = [request for request in upstream.requests if request.endpoint == "responses/input_tokens"]
+    assert len(asked) == (2 if model == "native-test" else 0)
+
+
+def test_a_complete_response_cannot_be_cancelled(client):
+    answer = client.responses.create(model="native-test", input="Hello")
+    with pytest.raises(openai.BadRequestError):
+        client.responses.cancel(answer.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.cancel("resp_unknown")
+
+
+def test_a_response_cannot_be_made_in_the_background(client, upstream):
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.responses.create(model="native-test", input="Hello", background=True)
+    assert raised.value.param == "background"
+    assert upstream.calls == []
+
+
+@every_upstream
+def test_a_failure_in_mid_stream_is_told_in_order(client, upstream, model):
+    upstream.play(model, Script(error_after=3))
+    events = list(client.responses.create(model=model, input="Hello", stream=True))
+    assert events[-1].type == "error"
+    assert "broke" in events[-1].message
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(events[0].response.id)
+
+
+@pytest.mark.parametrize("model", ["chat-test", "claude-test"])
+def test_tools_that_only_their_maker_runs_are_refused_by_name(client, upstream, model):
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.responses.create(model=model, input="Hello", tools=[{"type": "web_search"}])
+    assert "web_search" in raised.value.message
+    assert upstream.calls == []
+
+
+def test_what_is_not_there_and_what_is_not_ones_own_look_the_same(client, responses_server, foreign_key):
+    own = client.responses.create(model="native-test", input="Hello")
+    answers = [
+        httpx.request(method, f"{responses_server.base_url}/v1/responses/{id}{path}",
+                      headers={"authorization": f"Bearer {foreign_key}"})
+        for id in (own.id, "resp_unknown", "x" * 300, "resp_%00")
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items"))
+    ]  # fmt: skip
+    assert {(answer.status_code, answer.content) for answer in answers} == {(404, answers[0].content)}
+    with openai.OpenAI(base_url=f"{responses_server.base_url}/v1", api_key=foreign_key, max_retries=0) as stranger:
+        for request in (
+            {"input": "So?", "previous_response_id": own.id},
+            {"input": [{"type": "item_reference", "id": own.output[0].id}]},
+        ):
+            with pytest.raises(openai.BadRequestError):
+                stranger.responses.create(model="native-test", **request)
+    assert client.responses.retrieve(own.id) == own
