@@ -214,7 +214,7 @@ def _assistant_parts(message, where, functions_called):
 
 def _tool_call(call, where):
     if call.get("type", "function") != "function":
-        raise _other_type(call["type"], where, _("function"))
+        raise _other_type(call["type"], where, "function")
     id = require(call.get("id"), str, f"{where}.id", _("a string"))
     function = _function(call, "function", where)
     return ToolCall(id, function["name"], _arguments(function, f"{where}.function"))
@@ -251,7 +251,7 @@ def _said(message, where, kinds):
 
 def _other_type(kind, where, known):
     where = f"{where}.type"
-    message = _("%(where)s: this model takes %(known)s, not %(kind)r")
+    message = _("%(where)s: must be %(known)s for this model, not %(kind)r")
     return InvalidRequest(message, where, where=where, known=known, kind=kind)
 
 
@@ -333,7 +333,7 @@ def _tools(asked):
     for index, tool in enumerate(require(asked.get("tools") or [], list[dict], "tools", _("a list of objects"))):
         where = f"tools[{index}]"
         if tool.get("type", "function") != "function":
-            raise _other_type(tool["type"], where, _("function"))
+            raise _other_type(tool["type"], where, "function")
         tools.append(_tool(_function(tool, "function", where), f"{where}.function", _cache(tool)))
     functions = require(asked.get("functions") or [], list[dict], "functions", _("a list of objects"))
     for index, function in enumerate(functions):
@@ -432,7 +432,7 @@ KINDS = {
 
 def write_request(conversation, target):
     """The body that asks ``target``'s provider. Raises ``InvalidRequest`` for what it cannot be asked."""
-    _write_thinking(conversation)
+    _write_thinking(conversation, target)
     messages = []
     for turn in _merged(conversation.turns):
         messages += _messages(turn, conversation, target)
@@ -448,7 +448,8 @@ def write_request(conversation, target):
     if conversation.take("n", 1) != 1:
         conversation.refuse(_("%(name)s: the model %(model)s gives one answer"), "n")
     if (most := conversation.take("max_tokens")) is not None:
-        body[target.max_tokens_field] = most
+        # Some formats demand a limit, and what is more than the model can is refused.
+        body[target.max_tokens_field] = min(most, target.max_output_tokens or most)
     if stop := conversation.take("stop"):
         body["stop"] = stop
     for name in PASSED_ON:
@@ -467,17 +468,20 @@ def write_request(conversation, target):
     return body
 
 
-def _write_thinking(conversation):
-    """Say ``thinking``, an object of messages, as an effort, where none is given and it says one."""
-    thinking = conversation.take("thinking")
-    if thinking is None or conversation.options.get("reasoning_effort") is not None:
-        return
-    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
-    if isinstance(budget, int) and thinking.get("type") == "enabled":
+def _write_thinking(conversation, target):
+    """Say ``thinking``, an object of messages, as an effort, where none is given; neither to who cannot think."""
+    thinking, effort = conversation.take("thinking"), conversation.options.get("reasoning_effort")
+    kind = thinking.get("type") if isinstance(thinking, dict) else thinking
+    if target.capabilities and "reasoning" not in target.capabilities:
+        if kind not in (None, "disabled"):
+            conversation.lose(conversation.spelling("thinking"))
+        if conversation.take("reasoning_effort") not in (None, "none"):
+            conversation.lose(conversation.spelling("reasoning_effort"))
+    elif kind == "enabled" and effort is None and isinstance(budget := thinking.get("budget_tokens"), int):
         efforts = (effort for most, effort in EFFORTS if budget < most)
         conversation.options["reasoning_effort"] = next(efforts, "high")
         conversation.spelled["reasoning_effort"] = conversation.spelling("thinking")
-    elif not isinstance(thinking, dict) or thinking.get("type") not in ("adaptive", "enabled"):
+    elif effort is None and kind not in (None, "enabled", "adaptive"):
         conversation.lose(conversation.spelling("thinking"))
 
 
@@ -545,9 +549,9 @@ def _written_assistant(turn, conversation, target):
 
 def _written_result(result, turn, moved, conversation):
     """The message of a tool's result, which takes text only: its pictures and files go to ``moved``."""
-    texts, others = [], []
+    texts, others, where = [], [], turn.where
     for part in result.content:
-        if isinstance(part, Document) and (text := _text_of_document(part)) is not None:
+        if isinstance(part, Document) and (text := _text_of_document(part, where)) is not None:
             part = Text(text, part.cache)
         if isinstance(part, Text):
             texts.append(part.text)
@@ -584,7 +588,7 @@ def _written_part(part, turn):
             return {"type": "image_url", "image_url": image | ({"detail": part.detail} if part.detail else {})}
         case Audio():
             return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-        case Document() if (text := _text_of_document(part)) is not None:
+        case Document() if (text := _text_of_document(part, turn.where)) is not None:
             return {"type": "text", "text": text}
         case Document() if part.file_id:
             return {"type": "file", "file": {"file_id": part.file_id}}
@@ -598,11 +602,14 @@ def _written_part(part, turn):
     raise _unsayable(part, turn)
 
 
-def _text_of_document(document):
+def _text_of_document(document, where):
     """A document that is text, with its title and context; ``None`` of every other."""
-    if document.text is None:
+    text = document.text
+    if text is None and document.data and (document.media_type or "").startswith("text/"):
+        text = text_of_base64(document.data, where)
+    if text is None:
         return None
-    return "\n\n".join(text for text in (document.name, document.context, document.text) if text)
+    return "\n\n".join(each for each in (document.name, document.context, text) if each)
 
 
 def _unsayable(part, turn, *, by=None):

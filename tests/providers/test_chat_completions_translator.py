@@ -349,6 +349,34 @@ def test_thinking_becomes_an_effort(thinking, effort, dropped):
     assert conversation.dropped() == dropped
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "options", "effort", "dropped"),
+    [
+        ((), {"reasoning_effort": "low"}, "low", []),
+        (("text", "reasoning"), {"reasoning_effort": "low", "thinking": {"type": "disabled"}}, "low", []),
+        (("text",), {"reasoning_effort": "low", "thinking": {"type": "adaptive"}}, None,
+         ["reasoning_effort", "thinking"]),
+        (("text",), {"reasoning_effort": "none", "thinking": {"type": "disabled"}}, None, []),
+    ],
+)  # fmt: skip
+def test_models_that_cannot_think_are_not_told_how_much(capabilities, options, effort, dropped):
+    body, conversation = written(user(Text("Hi")), to=target(capabilities=capabilities), options=options)
+    assert body.get("reasoning_effort") == effort
+    assert conversation.dropped() == dropped
+
+
+@pytest.mark.parametrize(("known", "limit"), [(None, 99), (200, 99), (50, 50)])
+def test_a_limit_is_no_more_than_the_model_can(known, limit):
+    body, _ = written(user(Text("Hi")), to=target(max_output_tokens=known), options={"max_tokens": 99})
+    assert body["max_tokens"] == limit
+
+
+def test_a_document_of_text_is_text():
+    note = Document("text/markdown", base64.b64encode(b"# A note").decode(), name="a.md")
+    body, _ = written(user(note, Text("Well?")))
+    assert body["messages"][0]["content"] == "a.md\n\n# A note\n\nWell?"
+
+
 def test_a_provider_gets_what_its_preset_says():
     to = target(max_tokens_field="max_completion_tokens", drops=frozenset({"seed", "user"}), takes_stream_options=False)
     body, conversation = written(
