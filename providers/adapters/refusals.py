@@ -104,11 +104,12 @@ def _read(body, depth):
     if not isinstance(error, dict):
         return NOTHING
     message, param = _message(error)
-    details, reasons, retry_after = error.get("details"), set(), None
+    details, reasons, retry_after, particular = error.get("details"), set(), None, None
     for detail in details if isinstance(details, list) else [details]:
         # Google's further particulars; Anthropic's, which are one object.
         if isinstance(detail, dict):
-            reasons |= {text for name in ("reason", "error_code") if (text := _text(detail.get(name)))}
+            particular = particular or _text(detail.get("error_code"))
+            reasons |= {text} if (text := _text(detail.get("reason"))) else set()
             retry_after = retry_after or _duration(detail.get("retryDelay"))
             param = param or _violated(detail)
     if isinstance(metadata := error.get("metadata"), dict):
@@ -120,7 +121,7 @@ def _read(body, depth):
     inner = error.get("innererror")
     if isinstance(inner, dict) and (text := _text(inner.get("code"))):
         reasons.add(text)
-    codes = (error.get("code"), error.get("status"), error.get("type"), error.get("__type"), document.get("code"))
+    codes = [error.get("code"), particular, *(error.get(name) for name in ("status", "type", "__type"))]
     named = [code for code in map(_text, codes) if code and not code.isdigit() and code != "error"]
     code = named[0].rpartition("#")[2] if named else None
     return Said(message, code, param, frozenset(reasons), retry_after)

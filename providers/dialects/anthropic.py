@@ -76,22 +76,6 @@ def told(error):
     )
 
 
-def read_error(body):
-    """``(message, code, param)`` of a provider's error body; ``None`` for what it does not say."""
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None, None, None
-    error = document.get("error") if isinstance(document, dict) else None
-    if not isinstance(error, dict):
-        return None, None, None
-    details = error.get("details")
-    code = details.get("error_code") if isinstance(details, dict) else None
-    texts = (error.get("message"), code, error.get("type"))
-    message, code, kind = [text if isinstance(text, str) else None for text in texts]
-    return message, code or kind, None
-
-
 # Models ----------------------------------------------------------------------------------------------------------
 
 DEFAULT_PAGE, LARGEST_PAGE = 20, 1000

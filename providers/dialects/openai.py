@@ -46,22 +46,6 @@ def told(error):
     return (message if isinstance(message, str) else "The provider reported an error."), (str(code) if code else None)
 
 
-def read_error(body):
-    """``(message, code, param)`` of a provider's error body; ``None`` for what it does not say."""
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None, None, None
-    error = document.get("error", document) if isinstance(document, dict) else None
-    if isinstance(error, str):
-        return error, None, None
-    if not isinstance(error, dict):
-        return None, None, None
-    texts = [error.get(name) for name in ("message", "code", "param")]
-    message, code, param = [text if isinstance(text, str) else None for text in texts]
-    return message, code or (error.get("type") if isinstance(error.get("type"), str) else None), param
-
-
 # Models ----------------------------------------------------------------------------------------------------------
 
 

@@ -197,6 +197,12 @@ REFUSALS = {
         {"type": "error", "error": {"type": "not_found_error", "message": "model: x"}, "request_id": "req_1"},
         ("model: x", "not_found_error", None),
     ),
+    "anthropic in particular": (
+        404,
+        {},
+        {"error": {"type": "not_found_error", "message": "x", "details": {"error_code": "file_expired"}}},
+        ("x", "file_expired", None),
+    ),
     "gemini": (
         400,
         {},

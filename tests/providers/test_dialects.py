@@ -77,25 +77,3 @@ def test_a_field_that_cannot_be_used_is_named(dialect, change, param):
 def test_an_answer_of_another_shape_is_none(dialect, body):
     with pytest.raises(ValueError, match=r".+"):
         dialect.read_answer(body, Seen())
-
-
-@pytest.mark.parametrize(
-    ("dialect", "body", "read"),
-    [
-        (openai, b'{"error":{"message":"m","type":"t","code":"c","param":"p"}}', ("m", "c", "p")),
-        (openai, b'{"error":"flat"}', ("flat", None, None)),
-        (openai, b'{"message":"vllm","code":400}', ("vllm", None, None)),
-        (openai, b"<html>", (None, None, None)),
-        (openai, b"\xff", (None, None, None)),
-        (anthropic, b'{"type":"error","error":{"type":"t","message":"m"}}', ("m", "t", None)),
-        (
-            anthropic,
-            b'{"type":"error","error":{"type":"t","message":"m","details":{"error_code":"c"}}}',
-            ("m", "c", None),
-        ),
-        (anthropic, b'{"type":"error","error":{"type":7,"message":[],"details":"c"}}', (None, None, None)),
-        (anthropic, b"[]", (None, None, None)),
-    ],
-)
-def test_errors_are_read_in_every_shape(dialect, body, read):
-    assert dialect.DIALECT.read_error(body) == read
