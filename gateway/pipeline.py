@@ -44,6 +44,7 @@ async def complete(call, runtime):
         raise errors.storage_full() from None
     call.recorded = True
     metrics.REQUESTS.in_flight += 1
+    has_begun = False
     try:
         while True:
             try:
@@ -53,6 +54,7 @@ async def complete(call, runtime):
                 exchange.close()
                 exchange = await _another(call, plan, meter, runtime, error)
         runtime.router.succeeded(plan)
+        has_begun = True
         if exchange.is_complete:
             # Before its end goes out, so that no caller holds an answer that could still lose its record.
             meter.completed()
@@ -66,6 +68,8 @@ async def complete(call, runtime):
                 yield chunk
             await exchange.finish()
     except ProviderError as error:
+        if has_begun:
+            runtime.router.failed(plan.target, error)
         failure = errors.from_provider(error, plan.target.provider_name)
         meter.failed(failure)
         log.warning("provider failed", request_id=call.id, provider=plan.target.provider_name, detail=failure.detail)

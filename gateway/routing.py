@@ -103,10 +103,6 @@ class Plan:
             and self.format_name in CONVERSATIONS
         )
 
-    def succeeded(self):
-        """The current attempt has an answer."""
-        self._router.succeeded(self)
-
     def failed(self, error):
         """The current attempt failed with ``error``."""
         self._router.failed(self.target, error)
@@ -115,9 +111,10 @@ class Plan:
 class Router:
     """What one process knows of targets beside the snapshot: which rest, what they lack, how many retries are left."""
 
-    def __init__(self, keeper, health):
+    def __init__(self, keeper, health, alerts):
         self.keeper = keeper
         self.health = health
+        self.alerts = alerts
         self._retries = MOST_SAVED_RETRIES / 2
         self._lacking = set()
 
@@ -155,14 +152,18 @@ class Router:
         return True
 
     def succeeded(self, plan):
+        """Note that the plan's current attempt has an answer."""
         target = plan.target
         if plan.format_name != plan.call.format.NAME and plan.call.format.NAME in target.endpoints:
             # Asked in its main format because it knew nothing of the other: it need not be tried each time.
             self._lacking.add((target.provider_id, plan.call.format.NAME))
         self.health.succeeded(target)
+        self.alerts.succeeded(target)
 
     def failed(self, target, error):
+        """Note that ``target`` failed with ``error``."""
         self.health.failed(target, error)
+        self.alerts.failed(target, error)
 
 
 def _drawn(route):

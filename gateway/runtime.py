@@ -6,6 +6,7 @@ import sys
 
 from django.conf import settings
 
+from gateway.alerts import Alerts
 from gateway.drainer import Drainer
 from gateway.health import Health
 from gateway.journal import Journal
@@ -23,7 +24,8 @@ class Runtime:
 
     def __init__(self):
         self.keeper = SnapshotKeeper()
-        self.router = Router(self.keeper, Health())
+        self.alerts = Alerts(self.keeper)
+        self.router = Router(self.keeper, Health(), self.alerts)
         self.journal = Journal(settings.JOURNAL_DIR)
         self.drainer = Drainer(self.journal, settings.JOURNAL_KEEP_HOURS)
         self.upstream = Upstream()
@@ -33,6 +35,7 @@ class Runtime:
         global _current
         await asyncio.gather(self.keeper.start(), asyncio.to_thread(resolve_own_endpoints))
         self.drainer.start()
+        self.alerts.start()
         # What is loaded by now stays: the collector need not look at it again, and need not look at all so often.
         gc.collect()
         gc.freeze()
@@ -46,6 +49,7 @@ class Runtime:
         global _current
         _current = None
         await self.upstream.close()
+        await self.alerts.stop()
         await self.keeper.stop()
         self.drainer.stop()
         self.journal.close()

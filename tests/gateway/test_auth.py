@@ -108,7 +108,7 @@ def target_of(model, workspace, keeper):
     """The target that a chat completion for ``model`` goes to first."""
     caller = Caller(workspace.organization_id, "o", workspace.pk, "w", None, None, "api")
     call = Call(format=chat_completions, caller=caller, fields={}, model=model)
-    return async_to_sync(Router(keeper, Health()).plan)(call).target
+    return async_to_sync(Router(keeper, Health(), None).plan)(call).target
 
 
 @pytest.mark.parametrize("junk", ["", "x", "sk-comptoir-", "sk-comptoir-" + "0" * 40, "sk-ant-" + "é" * 20])
