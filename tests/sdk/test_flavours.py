@@ -2,11 +2,13 @@
 
 import json
 import re
+import time
 
 import httpx
 import openai
 import pytest
 
+from tests.sdk.installation import set_up
 from tests.server import Server
 from tests.upstream import Script
 
@@ -39,47 +41,15 @@ every_flavour = pytest.mark.parametrize("flavour", ROOTS)
 every_model = pytest.mark.parametrize("model", MODELS)
 
 
-# One process for all of it: each command that is started takes a second.
-SET_UP = """
-import json
-from console.models import Workspace
-from console.services import create_api_key
-from providers import services
-from providers.discovery import RemoteModel
-workspace = Workspace.objects.select_related("organization").get(slug="default")
-for kind, url, models in PROVIDERS:
-    provider = services.create_provider(
-        organization=workspace.organization, kind=kind, name=f"My {kind}", base_url=url,
-        credential=f"sk-{kind}-0123456789", allow_private=True, actor=None,
-    )
-    remote = [RemoteModel(model) for model in models]
-    for model in services.take_over_models(provider=provider, models=remote, actor=None):
-        if model.public_name in PRICED:
-            services.set_price(model=model, input_per_mtok=PRICE[0], output_per_mtok=PRICE[1], actor=None)
-keys = {
-    flavour: create_api_key(workspace=workspace, name=flavour or "plain", created_by=None, flavour=flavour)[1]
-    for flavour in FLAVOURS
-}
-print(json.dumps(keys))
-"""
-
-
 @pytest.fixture(scope="module")
 def serving(running_upstream, tmp_path_factory):
     """A server with a provider of each kind, and a key for each style of answers."""
     with Server(tmp_path_factory.mktemp("flavours")) as server:
-        server.keys = set_up(
-            server,
-            [(kind, running_upstream.url_of(kind), [model, *MORE.get(kind, ())]) for model, kind in MODELS.items()],
-        )
+        providers = [
+            (kind, running_upstream.url_of(kind), [model, *MORE.get(kind, ())]) for model, kind in MODELS.items()
+        ]
+        server.keys = set_up(server, providers, flavours=["", *ROOTS])
         yield server
-
-
-def set_up(server, providers, *, flavours=("", *ROOTS), priced=(), price=(1, 2)):
-    """Add ``providers``, each a kind, a base URL and names of models, and return a key for each flavour."""
-    names = {"PROVIDERS": providers, "FLAVOURS": list(flavours), "PRICED": list(priced), "PRICE": list(price)}
-    assignments = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    return json.loads(server.manage("shell", "-v0", "-c", assignments + SET_UP))
 
 
 @pytest.fixture
@@ -163,6 +133,34 @@ def test_the_path_goes_before_the_key(server):
     assert not hasattr(answer.usage, "input_tokens")
     with client_of(server, "evolink", key="ikalas") as client:
         assert IDS["evolink"].fullmatch(client.chat.completions.create(model="gpt-plain", messages=MESSAGES).id)
+
+
+def test_the_workspaces_style_is_that_of_its_keys_without_one(server):
+    """Within a second of its being changed, and not of keys that have one of their own."""
+
+    def set_style(flavour):
+        server.manage(
+            *("shell", "-v0", "-c"),
+            "from console import models, services\n"
+            "workspace = models.Workspace.objects.get(slug='default')\n"
+            f"services.edit_workspace(workspace=workspace, name=workspace.name, flavour={flavour!r}, actor=None)",
+        )
+
+    def dressed(key):
+        with client_of(server, key=key) as client:
+            answer = client.chat.completions.create(model="gpt-plain", messages=MESSAGES)
+        return hasattr(answer.usage, "input_tokens")
+
+    assert not dressed("")
+    set_style("evolink")
+    try:
+        time.sleep(1)
+        assert dressed("")
+        assert not dressed("openai")
+    finally:
+        set_style("openai")
+        time.sleep(1)
+    assert not dressed("")
 
 
 def test_a_flavour_is_nothing_to_a_client_of_the_other_dialect(server):
