@@ -57,6 +57,10 @@ app.conf.update(
             "task": "console.tasks.clear_expired_sessions",
             "schedule": crontab(hour=3, minute=20),
         },
+        "delete expired responses": {
+            "task": "usage.tasks.delete_expired_responses",
+            "schedule": crontab(hour=3, minute=50),
+        },
         "check books": {"task": "usage.tasks.check_books", "schedule": crontab(minute=40)},
     },
 )

@@ -16,6 +16,8 @@ log = structlog.get_logger(__name__)
 _ = gettext_noop
 
 SECONDS = 5.0
+# An answer that is ready waits less for being stored: who asked for it is waiting, too.
+KEEP_SECONDS = 2.0
 THREADS = 4
 # Items that every provider understands.
 PLAIN = ("message", "function_call", "function_call_output")
@@ -59,14 +61,14 @@ class StoredResponses:
             self._executor.submit(connection.close)
         self._executor.shutdown(wait=False)
 
-    async def ask(self, function, *values, **named):
+    async def ask(self, function, *values, seconds=SECONDS, **named):
         """
-        What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer in ``SECONDS``, and
-        what ``function`` raises otherwise.
+        What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer within ``seconds``,
+        and what ``function`` raises otherwise.
         """
         work = asyncio.get_running_loop().run_in_executor(self._executor, lambda: _closing(function, *values, **named))
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(seconds):
                 return await work
         except (Error, TimeoutError) as error:
             log.error("stored responses not reached", error=str(error).strip() or "timeout")
@@ -75,7 +77,7 @@ class StoredResponses:
     async def keep(self, **named):
         """Store a response; whether that worked."""
         try:
-            await self.ask(_keep, **named)
+            await self.ask(_keep, seconds=KEEP_SECONDS, **named)
         except GatewayError:
             log.error("response not stored; it went out all the same", response_id=named["id"])
             return False

@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from usage import rollups
+from usage import rollups, stored_responses
 
 log = structlog.get_logger(__name__)
 
@@ -24,3 +24,10 @@ def check_books():
             rows=rows,
             rollups=sums,
         )
+
+
+@shared_task
+def delete_expired_responses():
+    """Delete stored responses whose time has come."""
+    if count := stored_responses.delete_expired():
+        log.info("expired responses deleted", responses=count)

@@ -1,0 +1,245 @@
+"""What is stored of responses: for whom, for how long, and in which form it is told again."""
+
+import datetime
+import json
+import time
+
+import pytest
+from django.db import OperationalError
+from django.utils import timezone
+
+from gateway import stored_responses
+from gateway.errors import GatewayError
+from gateway.stored_responses import StoredResponses, context, document, input_items, listed, named_items, told_again
+from tests import factories
+from usage import stored_responses as records
+from usage.models import StoredItem, StoredResponse
+
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+SEARCH = {"type": "web_search_call", "id": "ws_1"}
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA", "status": None}
+
+
+def said(text, id="msg_a"):
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": id, "role": "assistant", "status": "completed", "content": [part]}
+
+
+def keep(id, workspace, *, input="Hello", output=None, previous=(), provider_id=1, shows_reasoning=False):
+    stored_responses._keep(
+        id=id,
+        workspace_id=workspace.pk,
+        previous=list(previous),
+        provider_id=provider_id,
+        shows_reasoning=shows_reasoning,
+        input=json.dumps(input).encode(),
+        output=json.dumps([said(f"Answer of {id}", f"msg_{id}")] if output is None else output).encode(),
+        response=json.dumps({"id": id, "object": "response"}).encode(),
+    )
+    return id
+
+
+def texts(items):
+    return [item["content"][0]["text"] for item in items]
+
+
+# Items -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_plain_text_is_listed_as_a_message_of_the_user():
+    [item] = listed(b'"Hello"')
+    assert item.pop("id").startswith("msg_")
+    assert item == {
+        "type": "message",
+        "role": "user",
+        "status": "completed",
+        "content": [{"type": "input_text", "text": "Hello"}],
+    }
+
+
+def test_items_are_listed_with_ids_and_parts():
+    items = listed(
+        json.dumps(
+            [
+                {"role": "assistant", "content": "Hi"},
+                {"id": "msg_own", "role": "user", "content": [{"type": "input_text", "text": "Look"}]},
+                {"type": "function_call_output", "call_id": "c", "output": "x"},
+                "no item",
+            ]
+        ).encode()
+    )
+    assert items[0]["content"] == [{"type": "output_text", "text": "Hi", "annotations": []}]
+    assert items[1]["id"] == "msg_own"
+    assert items[2]["id"].startswith("item_")
+    assert items[3] == "no item"
+    assert len({item["id"] for item in items[:3]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("item", "is_own", "told"),
+    [
+        (
+            said("Hi") | {"phase": None},
+            False,
+            {"type": "message", "role": "assistant", "content": said("Hi")["content"]},
+        ),
+        (CALL | {"id": "fc_1", "status": "completed"}, False, CALL),
+        (REASONING, True, {name: REASONING[name] for name in ("type", "id", "summary", "encrypted_content")}),
+        (REASONING, False, None),
+        (REASONING | {"encrypted_content": None}, True, None),
+        (SEARCH | {"status": "completed"}, True, SEARCH),
+        (SEARCH, False, None),
+        ("no item", True, None),
+    ],
+)
+def test_how_an_item_is_told_again(item, is_own, told):
+    assert told_again(item, is_own=is_own) == told
+
+
+# The database ----------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_is_told_from_its_beginning(workspace, django_assert_max_num_queries):
+    keep("resp_1", workspace, input="One")
+    keep("resp_2", workspace, input="Two", previous=["resp_1"])
+    keep("resp_3", workspace, input="Three", previous=["resp_1", "resp_2"])
+    keep("resp_branch", workspace, input="Elsewhere", previous=["resp_1"])
+    with django_assert_max_num_queries(3):
+        ids, items = context("resp_3", workspace.pk, 1)
+    assert ids == ["resp_1", "resp_2", "resp_3"]
+    assert texts(items) == ["One", "Answer of resp_1", "Two", "Answer of resp_2", "Three", "Answer of resp_3"]
+    assert [item["role"] for item in items] == ["user", "assistant"] * 3
+    assert not any("id" in item for item in items)
+    assert texts(context("resp_branch", workspace.pk, 1)[1])[2:] == ["Elsewhere", "Answer of resp_branch"]
+
+
+def test_thoughts_go_to_who_had_them_alone(workspace):
+    keep("resp_1", workspace, output=[REASONING, said("Hi")], provider_id=7)
+    assert [item["type"] for item in context("resp_1", workspace.pk, 7)[1]] == ["message", "reasoning", "message"]
+    assert [item["type"] for item in context("resp_1", workspace.pk, 8)[1]] == ["message", "message"]
+
+
+def test_a_conversation_that_lost_a_part_cannot_go_on(workspace):
+    keep("resp_1", workspace)
+    keep("resp_2", workspace, previous=["resp_1"])
+    keep("resp_3", workspace, previous=["resp_1", "resp_2"])
+    records.delete("resp_2", workspace.pk)
+    with pytest.raises(StoredResponse.DoesNotExist):
+        context("resp_3", workspace.pk, 1)
+    assert document("resp_3", workspace.pk)["id"] == "resp_3"
+    assert context("resp_1", workspace.pk, 1)[0] == ["resp_1"]
+
+
+def test_a_deleted_response_leaves_nothing(workspace):
+    keep("resp_1", workspace)
+    assert StoredItem.objects.count() == 2
+    records.delete("resp_1", workspace.pk)
+    assert (StoredResponse.objects.count(), StoredItem.objects.count()) == (0, 0)
+
+
+def test_encrypted_thoughts_are_shown_to_who_asked(workspace):
+    keep("resp_1", workspace, output=[REASONING])
+    keep("resp_2", workspace, output=[REASONING], shows_reasoning=True)
+    assert "encrypted_content" not in document("resp_1", workspace.pk)["output"][0]
+    assert document("resp_1", workspace.pk, with_proofs=True)["output"][0]["encrypted_content"] == "gAAAA"
+    assert document("resp_2", workspace.pk)["output"][0]["encrypted_content"] == "gAAAA"
+    keep("resp_3", workspace, previous=["resp_1"])
+    assert "encrypted_content" not in input_items("resp_3", workspace.pk)[1]
+
+
+def test_items_are_found_under_their_ids(workspace):
+    keep("resp_1", workspace, input=[{"id": "msg_mine", "role": "user", "content": "One"}])
+    found = named_items({"msg_mine", "msg_resp_1", "msg_unknown"}, workspace.pk, 1)
+    assert {id: texts([item]) for id, item in found.items()} == {
+        "msg_mine": ["One"],
+        "msg_resp_1": ["Answer of resp_1"],
+    }
+
+
+def test_a_stranger_finds_nothing(workspace, charlie):
+    keep("resp_1", workspace, input=[{"id": "msg_mine", "role": "user", "content": "One"}])
+    theirs = charlie.last_workspace.pk
+    for function in (document, input_items, records.delete, records.path_to):
+        with pytest.raises(StoredResponse.DoesNotExist):
+            function("resp_1", theirs)
+    assert named_items({"msg_mine"}, theirs, 1) == {}
+    assert document("resp_1", workspace.pk)
+
+
+@pytest.mark.parametrize("id", ["", "resp_unknown", "x" * 65, "resp_\0", "respé"])
+def test_ids_of_any_shape_are_just_not_there(workspace, id):
+    with pytest.raises(StoredResponse.DoesNotExist):
+        document(id, workspace.pk)
+
+
+def age(id, **gone):
+    StoredResponse.objects.filter(pk=id).update(expires_at=timezone.now() - datetime.timedelta(**gone))
+
+
+def test_what_has_expired_is_not_there_and_soon_gone(workspace, monkeypatch):
+    monkeypatch.setattr(records, "DELETED_AT_ONCE", 2)
+    for number in range(5):
+        keep(f"resp_{number}", workspace)
+        age(f"resp_{number}", seconds=1)
+    keep("resp_new", workspace)
+    with pytest.raises(StoredResponse.DoesNotExist):
+        document("resp_1", workspace.pk)
+    assert named_items({"msg_resp_1"}, workspace.pk, 1) == {}
+    assert records.delete_expired() == 5
+    assert list(StoredResponse.objects.values_list("pk", flat=True)) == ["resp_new"]
+    assert StoredItem.objects.count() == 2
+
+
+def test_a_conversation_lives_as_long_as_it_goes_on(workspace):
+    keep("resp_1", workspace)
+    StoredResponse.objects.update(expires_at=timezone.now() + datetime.timedelta(days=1))
+    keep("resp_2", workspace, previous=["resp_1"])
+    assert StoredResponse.objects.get(pk="resp_1").expires_at == StoredResponse.objects.get(pk="resp_2").expires_at
+    assert StoredResponse.objects.get(pk="resp_2").expires_at > timezone.now() + datetime.timedelta(days=29)
+
+
+def test_a_workspace_takes_its_responses_with_it(workspace):
+    keep("resp_1", workspace)
+    keep("resp_2", factories.make_workspace(organization=workspace.organization))
+    workspace.delete()
+    assert list(StoredResponse.objects.values_list("pk", flat=True)) == ["resp_2"]
+
+
+def test_ids_too_long_to_be_named_do_not_hinder(workspace):
+    keep("resp_1", workspace, output=[said("Hi", "msg_" + "x" * 400), {"type": "odd"}])
+    assert texts(document("resp_1", workspace.pk)["output"][:1]) == ["Hi"]
+
+
+# The event loop --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored():
+    stored = StoredResponses()
+    yield stored
+    stored.close()
+
+
+def away(*values, **named):
+    raise OperationalError("no database")
+
+
+@pytest.mark.anyio
+async def test_a_database_that_is_away_is_said_to_be(stored):
+    with pytest.raises(GatewayError) as raised:
+        await stored.ask(away)
+    assert (raised.value.status, raised.value.code) == (503, "not_ready")
+
+
+@pytest.mark.anyio
+async def test_a_database_that_is_silent_is_not_waited_for_long(stored):
+    began = time.monotonic()
+    with pytest.raises(GatewayError):
+        await stored.ask(time.sleep, 0.5, seconds=0.05)
+    assert time.monotonic() - began < 0.4
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_cannot_be_stored_is_none_the_worse(stored, monkeypatch):
+    monkeypatch.setattr(stored_responses, "_keep", away)
+    assert await stored.keep(id="resp_1") is False
