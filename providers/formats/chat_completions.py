@@ -24,6 +24,7 @@ class Delta(msgspec.Struct):
     refusal: Any = None
     tool_calls: Any = None
     function_call: Any = None
+    audio: Any = None
 
 
 class Choice(msgspec.Struct):
@@ -169,7 +170,7 @@ def _texts(parts):
 
 
 def text_of(delta):
-    """Everything that a delta or message writes, as one string: text, reasoning, refusals and tool arguments."""
+    """Everything that a delta or message writes, as one string: text, thoughts, refusals, speech and tool arguments."""
     content = delta.content
     if isinstance(content, str) and not (
         delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal or delta.function_call
@@ -178,6 +179,8 @@ def text_of(delta):
     parts = [thinking_of(delta), content_of(delta)]
     if isinstance(delta.refusal, str):
         parts.append(delta.refusal)
+    if isinstance(delta.audio, dict) and isinstance(delta.audio.get("transcript"), str):
+        parts.append(delta.audio["transcript"])
     calls = delta.tool_calls if isinstance(delta.tool_calls, list) else []
     functions = [call.get("function") or call.get("custom") for call in calls if isinstance(call, dict)]
     for function in [*functions, delta.function_call]:

@@ -269,6 +269,8 @@ def _image(part, where):
     image = {"url": image} if isinstance(image, str) else require(image, dict, where, _("an object"))
     url = require(image.get("url"), str, f"{where}.url", _("a string"))
     detail = image.get("detail") if isinstance(image.get("detail"), str) else None
+    if not url:
+        raise InvalidRequest(_("%(where)s.url: must not be empty"), f"{where}.url", where=where)
     if not url.startswith("data:"):
         return Image(url=url, detail=detail, cache=_cache(part))
     media_type, data = _data_url(url, f"{where}.url")

@@ -217,6 +217,7 @@ def test_usage_is_found_wherever_providers_put_it(last):
         ({"reasoning_content": "hm"}, "hm"),
         ({"reasoning_content": "hm", "reasoning": "hm", "content": "Hi"}, "hmHi"),
         ({"refusal": "No."}, "No."),
+        ({"audio": {"id": "a", "transcript": "Hi", "data": "UklGRg=="}}, "Hi"),
         ({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a"'}}]}, 'f{"a"'),
         ({"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}, 'f{"a":1}'),
         ({"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "x"}}]}, "fx"),
