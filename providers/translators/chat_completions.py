@@ -503,7 +503,9 @@ def _messages(turn, conversation, target):
     """The messages that a turn becomes: a user's turn may hold results of tools, which are messages of their own."""
     named = {"name": turn.name} if turn.name else {}
     if turn.role == "assistant":
-        return [{"role": "assistant", **named} | _written_assistant(turn, conversation, target)]
+        message = {"role": "assistant", **named} | _written_assistant(turn, conversation, target)
+        is_thought = message["content"] == "" and any(isinstance(part, Thinking) for part in turn.parts)
+        return [] if is_thought else [message]
     results, parts, moved = [], [], []
     for part in turn.parts:
         if isinstance(part, ToolResult):

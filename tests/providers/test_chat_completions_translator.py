@@ -306,6 +306,12 @@ def test_pictures_in_the_result_of_a_tool_move_to_the_message_behind_it():
     assert [part["type"] for part in after["content"]] == ["image_url", "text"]
 
 
+def test_thoughts_alone_are_no_message():
+    body, conversation = written(user(Text("Hi")), assistant(Thinking("hm", "sig")), user(Text("Well?")))
+    assert [message["content"] for message in body["messages"]] == ["Hi", "Well?"]
+    assert conversation.dropped() == ["messages.thinking"]
+
+
 def test_a_message_of_calls_alone_has_no_content():
     body, _ = written(assistant(ToolCall("c", "f", "{}")))
     assert body["messages"][0]["content"] is None
