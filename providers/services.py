@@ -15,6 +15,8 @@ from console import audit
 from console.models import AuditEvent
 from console.revision import bump_revision
 from providers import credentials, discovery
+from providers.adapters.extras import missing_extra
+from providers.adapters.vertex import is_key_file
 from providers.capabilities import in_order
 from providers.catalog.lookup import catalogs_of, entries_of
 from providers.discovery import RemoteModel
@@ -41,9 +43,11 @@ def create_provider(*, organization, kind, name, base_url, actor, credential=Non
     A new provider, its credential sealed.
 
     ``allow_private`` is the operator's word that this origin may be private or plain http; no page passes it.
-    Raises ``ValidationError``: of code ``private_origin`` where the operator would have to allow the address.
+    Raises ``ValidationError``: of code ``private_origin`` where the operator would have to allow the address, of code
+    ``missing_extra`` where the operator would have to install a library.
     """
     provider = Provider(organization=organization, kind=kind, name=name, created_by=actor)
+    _require_library(provider)
     _place(provider, base_url, allow_private=allow_private)
     provider.full_clean(exclude=["base_url"])
     provider.save()
@@ -112,11 +116,21 @@ def set_credential(*, provider, credential, actor):
     _audit(provider, actor, "provider.credential_set")
 
 
+def _require_library(provider):
+    if extra := missing_extra(provider.preset.adapter):
+        message = _(
+            "This server lacks the library for it. Whoever runs the server installs it by setting %(variable)s in its "
+            "environment or in .env and starting it again."
+        )
+        variable = f"COMPTOIR_EXTRAS={extra}"
+        raise ValidationError(message, code="missing_extra", params={"variable": variable})
+
+
 def _checked_credential(auth, text):
     """A credential as it is sealed, and the part of it whose end names it; raises ``ValidationError``."""
     if auth == "google":
         key_file = _json_of_texts(text)
-        if not key_file or not {"client_email", "private_key"} <= key_file.keys():
+        if not key_file or not is_key_file(text):
             raise ValidationError({"credential": _("This is not the JSON key file of a service account.")})
         return json.dumps(key_file), key_file.get("private_key_id", "")
     if auth == "aws" and text.startswith("{"):

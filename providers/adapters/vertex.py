@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import httpx
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from django.utils.translation import gettext_noop
 
 from providers.adapters.extras import load
@@ -64,6 +65,15 @@ def account_of(credential: Secret) -> ServiceAccount:
     except InvalidBaseUrl:
         raise InvalidCredential("token_uri is not a plain address") from None
     return account
+
+
+def is_key_file(text: str) -> bool:
+    """Whether ``text`` is the key file of a service account, with a private key that can sign."""
+    try:
+        load_pem_private_key(account_of(Secret(text)).private_key.encode(), password=None)
+    except (InvalidCredential, UnsupportedAlgorithm, TypeError, ValueError):
+        return False
+    return True
 
 
 class Vertex(Adapter):
