@@ -21,6 +21,7 @@ from gateway.routing import find_route
 from gateway.serving import serve
 from providers import formats
 from providers.adapters import ADAPTERS
+from providers.capabilities import Capability
 from providers.errors import ProviderError
 from providers.formats.responses import ENCRYPTED, UNREADABLE
 from providers.request_body import InvalidRequest, field, model_name, parse_body
@@ -42,12 +43,13 @@ FALSE = msgspec.Raw(b"false")
 MOST_ITEMS = 100
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 async def create_response(http, runtime):
     """POST /v1/responses"""
-    exchange = Exchange(runtime)
-    await serve(http, runtime, format=formats.responses, prepare=exchange.prepare, through=exchange.through)
+    passage = Passage(runtime)
+    await serve(http, runtime, format=formats.responses, prepare=passage.prepare, through=passage.through)
 
 
 async def get_response(http, runtime):
@@ -122,8 +124,8 @@ async def count_input_tokens(http, runtime):
     caller = await http.authenticate(runtime)
     fields = parse_body(await http.body())
     model = model_name(fields)
-    target = await _first_target(model, caller, runtime)
-    fields = (await _going_on(fields, target, caller, runtime))[0]
+    target, thinker = await _asked_first(model, caller, runtime)
+    fields = (await _going_on(fields, thinker, caller, runtime))[0]
     if target.kind in STATEFUL and formats.responses.NAME in target.endpoints and target.is_usable:
         try:
             await http.send(200, JSON_HEADERS, await _counted_there(fields, target, runtime))
@@ -148,15 +150,21 @@ async def _counted_there(fields, target, runtime):
 # The request -----------------------------------------------------------------------------------------------------
 
 
-async def _first_target(model, caller, runtime):
-    """The target that is asked first for a name; raises ``GatewayError`` where there is none."""
-    return (await find_route(model, caller.organization_id, runtime.keeper)).listed
+async def _asked_first(model, caller, runtime):
+    """
+    The target that is asked first for a name, and its model's id where that is sure to be what answers.
+
+    Raises ``GatewayError`` where there is none.
+    """
+    route = await find_route(model, caller.organization_id, runtime.keeper)
+    is_drawn = route.weights and len({target.provider_model_id for target in route.targets}) > 1
+    return route.listed, None if is_drawn else route.listed.provider_model_id
 
 
-async def _going_on(fields, target, caller, runtime):
+async def _going_on(fields, thinker, caller, runtime):
     """
     ``(fields, ids)``: the request with what it goes on from, and the items that it names, put into its input; and
-    the responses that it goes on from, oldest first.
+    the responses that it goes on from, oldest first. Thoughts are told again to ``thinker`` alone, a model's id.
 
     Raises ``InvalidRequest`` and ``GatewayError``.
     """
@@ -166,12 +174,12 @@ async def _going_on(fields, target, caller, runtime):
         fields = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
         try:
             ids, earlier = await runtime.stored_responses.ask(
-                stored_responses.context, previous, caller.workspace_id, target.provider_id
+                stored_responses.context, previous, caller.workspace_id, thinker
             )
         except StoredResponse.DoesNotExist:
             raise stored_responses.previous_not_found() from None
     if asked is not None and REFERENCE in bytes(asked):
-        asked = await _with_named_items(asked, target, caller, runtime)
+        asked = await _with_named_items(asked, thinker, caller, runtime)
     if earlier:
         before = msgspec.json.encode(earlier)[1:-1]
         own = bytes(asked).strip() if asked is not None else b"[]"
@@ -185,17 +193,16 @@ async def _going_on(fields, target, caller, runtime):
     return (fields if asked is None else fields | {"input": asked}), ids
 
 
-async def _with_named_items(asked, target, caller, runtime):
+async def _with_named_items(asked, thinker, caller, runtime):
     """``asked`` with the items in the place of the references that it makes to them."""
-    items = msgspec.json.decode(asked)
-    if not isinstance(items, list):
+    try:
+        items = msgspec.json.decode(asked, type=list)
+    except UNREADABLE:
         return asked
     names = {item["id"] for item in items if _is_reference(item)}
     if not names:
         return asked
-    found = await runtime.stored_responses.ask(
-        stored_responses.named_items, names, caller.workspace_id, target.provider_id
-    )
+    found = await runtime.stored_responses.ask(stored_responses.named_items, names, caller.workspace_id, thinker)
     if names - found.keys():
         raise stored_responses.item_not_found()
     told = [found[item["id"]] if _is_reference(item) else item for item in items]
@@ -209,7 +216,7 @@ def _is_reference(item):
 # The answer ------------------------------------------------------------------------------------------------------
 
 
-class Exchange:
+class Passage:
     """One response on its way: what it goes on from is put before it, and it is stored before its end goes out."""
 
     def __init__(self, runtime):
@@ -233,8 +240,8 @@ class Exchange:
         include = field(fields, "include", list[str], what=_("a list of strings")) or []
         self.shows_reasoning = ENCRYPTED in include
         self.input = bytes(fields.get("input", b"[]"))
-        target = await _first_target(call.model, call.caller, self.runtime)
-        fields, self.previous = await _going_on(fields, target, call.caller, self.runtime)
+        target, thinker = await _asked_first(call.model, call.caller, self.runtime)
+        fields, self.previous = await _going_on(fields, thinker, call.caller, self.runtime)
         self.patches = self.stores or bool(self.previous)
         if self.stores:
             fields = fields | {"store": FALSE}
@@ -277,7 +284,7 @@ class Exchange:
         elif response is not None:
             said["response"] = self._told(call, response, self.stores)
         elif not self.shows_reasoning and PROOF in bytes(said.get("item", b"")):
-            [said["item"]] = stored_responses.without_proofs([msgspec.json.decode(said["item"])])
+            said["item"] = _without_proof(said["item"])
         else:
             return event.raw
         return encode(event.name or None, msgspec.json.encode(said))
@@ -292,7 +299,7 @@ class Exchange:
                 "previous_response_id": self.previous[-1] if self.previous else None,
             }
         if not self.shows_reasoning and PROOF in bytes(told.get("output", b"")):
-            told["output"] = stored_responses.without_proofs(msgspec.json.decode(told["output"]))
+            told["output"] = [_without_proof(item) for item in _items_in(told["output"])]
         return told
 
     async def _ended(self, call, response):
@@ -305,7 +312,7 @@ class Exchange:
             id=told["id"],
             workspace_id=call.caller.workspace_id,
             previous=self.previous,
-            provider_id=target.provider_id,
+            provider_model_id=target.provider_model_id,
             shows_reasoning=self.shows_reasoning,
             input=self.input,
             output=bytes(response.get("output", b"[]")),
@@ -315,10 +322,29 @@ class Exchange:
 
 
 def _may_reason(fields, target):
-    """Whether the provider has thoughts to hand out for safekeeping; others refuse to be asked for them."""
+    """Whether the model has thoughts to hand out for safekeeping; others refuse to be asked for them."""
     if target.kind not in STATEFUL or formats.responses.NAME not in target.endpoints:
         return False
-    return "reasoning" in target.capabilities or bytes(fields.get("reasoning", b"null")) != b"null"
+    if target.capabilities:
+        return Capability.REASONING in target.capabilities
+    asked = field(fields, "reasoning", dict, what=_("an object")) or {}
+    return asked.get("effort") not in (None, "none")
+
+
+def _items_in(output):
+    try:
+        return _ITEMS.decode(output)
+    except UNREADABLE:
+        return []
+
+
+def _without_proof(item):
+    """An item without its encrypted thoughts, for callers who did not ask for those."""
+    try:
+        fields = _OBJECT.decode(item)
+    except UNREADABLE:
+        return item
+    return {name: raw for name, raw in fields.items() if name != "encrypted_content"}
 
 
 # Requests for what is stored -------------------------------------------------------------------------------------

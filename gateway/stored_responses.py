@@ -10,6 +10,7 @@ from django.utils.translation import gettext_noop
 
 from console.ids import new_id
 from gateway.errors import GatewayError
+from providers.formats.responses import UNREADABLE
 from usage import stored_responses
 
 log = structlog.get_logger(__name__)
@@ -78,8 +79,8 @@ class StoredResponses:
         """Store a response; whether that worked."""
         try:
             await self.ask(_keep, seconds=KEEP_SECONDS, **named)
-        except GatewayError:
-            log.error("response not stored; it went out all the same", response_id=named["id"])
+        except (GatewayError, *UNREADABLE) as error:
+            log.error("response not stored; it went out all the same", response_id=named["id"], error=str(error))
             return False
         return True
 
@@ -152,8 +153,10 @@ def without_proofs(items):
 
 
 def _keep(*, input, output, **named):
-    items = listed(input)
-    ids = [item.get("id") for item in [*items, *msgspec.json.decode(output)] if isinstance(item, dict)]
+    items, written = listed(input), msgspec.json.decode(output)
+    if not isinstance(written, list):
+        written, output = [], b"[]"
+    ids = [item.get("id") for item in [*items, *written] if isinstance(item, dict)]
     stored_responses.keep(
         input=msgspec.json.encode(items),
         output=output,
@@ -162,28 +165,28 @@ def _keep(*, input, output, **named):
     )
 
 
-def context(id, workspace_id, provider_id):
+def context(id, workspace_id, provider_model_id):
     """
     ``(ids, items)``: the responses that a request goes on from, oldest first, and what they say before its own input.
 
-    The items are as ``provider_id`` may have them. Raises ``StoredResponse.DoesNotExist``.
+    The items are as ``provider_model_id`` may have them. Raises ``StoredResponse.DoesNotExist``.
     """
     path = stored_responses.path_to(id, workspace_id)
     items = [
-        told_again(item, is_own=response.provider_id == provider_id)
+        told_again(item, is_own=response.provider_model_id == provider_model_id)
         for response in path
         for item in [*_decoded(response.input), *_decoded(response.output)]
     ]
     return [response.pk for response in path], [item for item in items if item is not None]
 
 
-def named_items(ids, workspace_id, provider_id):
-    """The items of these ids, as ``provider_id`` may have them; ``None`` for one that does not go there."""
+def named_items(ids, workspace_id, provider_model_id):
+    """The items of these ids, as ``provider_model_id`` may have them; ``None`` for one that does not go there."""
     found = {}
     for response in stored_responses.holding(ids, workspace_id):
         for item in [*_decoded(response.input), *_decoded(response.output)]:
             if isinstance(item, dict) and item.get("id") in ids:
-                found[item["id"]] = told_again(item, is_own=response.provider_id == provider_id)
+                found[item["id"]] = told_again(item, is_own=response.provider_model_id == provider_model_id)
     return found
 
 

@@ -174,7 +174,7 @@ class StoredResponse(models.Model):
     workspace = models.ForeignKey(Workspace, models.CASCADE, related_name="+")
     thread = models.CharField(max_length=64, help_text="The response that it all began with.")
     previous_id = models.CharField(max_length=64, blank=True)
-    provider_id = models.BigIntegerField(null=True, help_text="Who answered, and can read the thoughts in it.")
+    provider_model_id = models.BigIntegerField(null=True, help_text="What answered, and can read the thoughts in it.")
     shows_reasoning = models.BooleanField(help_text="Whether the caller asked for encrypted thoughts.")
     input = models.BinaryField()
     output = models.BinaryField()

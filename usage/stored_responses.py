@@ -17,7 +17,7 @@ DELETED_AT_ONCE = 500
 MAX_ID = 64
 
 
-def keep(*, id, workspace_id, previous, provider_id, shows_reasoning, input, output, response, item_ids):
+def keep(*, id, workspace_id, previous, provider_model_id, shows_reasoning, input, output, response, item_ids):
     """
     Store a response and let what it goes on from live as long.
 
@@ -39,7 +39,7 @@ def keep(*, id, workspace_id, previous, provider_id, shows_reasoning, input, out
             workspace_id=workspace_id,
             thread=thread,
             previous_id=previous[-1] if previous else "",
-            provider_id=provider_id,
+            provider_model_id=provider_model_id,
             shows_reasoning=shows_reasoning,
             input=packed[0],
             output=packed[1],

@@ -25,12 +25,12 @@ def said(text, id="msg_a"):
     return {"type": "message", "id": id, "role": "assistant", "status": "completed", "content": [part]}
 
 
-def keep(id, workspace, *, input="Hello", output=None, previous=(), provider_id=1, shows_reasoning=False):
+def keep(id, workspace, *, input="Hello", output=None, previous=(), provider_model_id=1, shows_reasoning=False):
     stored_responses._keep(
         id=id,
         workspace_id=workspace.pk,
         previous=list(previous),
-        provider_id=provider_id,
+        provider_model_id=provider_model_id,
         shows_reasoning=shows_reasoning,
         input=json.dumps(input).encode(),
         output=json.dumps([said(f"Answer of {id}", f"msg_{id}")] if output is None else output).encode(),
@@ -114,7 +114,7 @@ def test_a_conversation_is_told_from_its_beginning(workspace, django_assert_max_
 
 
 def test_thoughts_go_to_who_had_them_alone(workspace):
-    keep("resp_1", workspace, output=[REASONING, said("Hi")], provider_id=7)
+    keep("resp_1", workspace, output=[REASONING, said("Hi")], provider_model_id=7)
     assert [item["type"] for item in context("resp_1", workspace.pk, 7)[1]] == ["message", "reasoning", "message"]
     assert [item["type"] for item in context("resp_1", workspace.pk, 8)[1]] == ["message", "message"]
 

@@ -1,6 +1,8 @@
 """Responses through the official OpenAI library, in front of three kinds of provider."""
 
+import contextlib
 import json
+import sqlite3
 
 import httpx
 import openai
@@ -323,3 +325,29 @@ def test_what_is_not_there_and_what_is_not_ones_own_look_the_same(client, respon
             with pytest.raises(openai.BadRequestError):
                 stranger.responses.create(model="native-test", **request)
     assert client.responses.retrieve(own.id) == own
+
+
+def test_an_answer_goes_out_though_it_cannot_be_stored(client, responses_server, upstream):
+    with contextlib.closing(sqlite3.connect(responses_server.sqlite_path, isolation_level=None)) as rival:
+        rival.execute("BEGIN IMMEDIATE")
+        answer = client.responses.create(model="native-test", input="Hello")
+        rival.execute("ROLLBACK")
+    assert (answer.output_text, answer.store) == ("token " * 8, False)
+    assert any("response not stored" in line and answer.id in line for line in responses_server.log.splitlines())
+
+
+def test_numbers_that_nobody_can_hold_do_no_harm(client, responses_server, upstream):
+    headers = {"authorization": f"Bearer {responses_server.api_key}"}
+    item = '{"type":"message","role":"user","content":[{"type":"input_text","text":"item_reference","n":1e999}]}'
+    body = '{"model":"native-test","input":[' + item + "]}"
+    answer = httpx.post(f"{responses_server.base_url}/v1/responses", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["store"]) == (200, False)
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_a_stream_cut_anywhere_is_the_same_stream(client, upstream, newline):
+    upstream.play("native-test", Script(piece=7, text=("Hé", "llo ", "🙂"), newline=newline))
+    with client.responses.stream(model="native-test", input="Hello") as stream:
+        final = stream.get_final_response()
+    assert final.output_text == "Héllo 🙂"
+    assert client.responses.retrieve(final.id).output_text == "Héllo 🙂"
