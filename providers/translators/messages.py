@@ -243,7 +243,7 @@ def _document(block, where, conversation, cached):
 
 def _tools(asked, conversation, cached):
     tools = []
-    for index, tool in enumerate(_require(asked or [], list, "tools", _("a list"))):
+    for index, tool in enumerate(_require([] if asked is None else asked, list, "tools", _("a list"))):
         where = f"tools[{index}]"
         kind = _require(tool, dict, where, _("an object")).get("type")
         if kind not in (None, "custom"):
@@ -780,7 +780,7 @@ def write_answer(pieces, reply):
                 else:
                     content.append({"type": "thinking", "thinking": text, "signature": ""})
             case SignaturePiece(signature=signature) if shows:
-                if last.get("type") != "thinking":
+                if last.get("type") != "thinking" or last["signature"]:
                     last = {"type": "thinking", "thinking": "", "signature": ""}
                     content.append(last)
                 last["signature"] = signature
@@ -843,6 +843,7 @@ class AnswerWriter:
         self.begun = True
         # What is known of the usage by now; the count of the output comes at the end.
         known = usage(self.reply.meter.reported, counted=int) | {"output_tokens": 0}
+        known.pop("output_tokens_details", None)
         message = _message(self.reply) | {"content": [], "stop_reason": None, "stop_sequence": None}
         self._tell({"type": "message_start", "message": message | {"usage": known}})
 

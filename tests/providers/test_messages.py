@@ -246,7 +246,11 @@ def test_what_message_start_says_of_the_output_is_a_placeholder():
             [{"cache_creation_input_tokens": 100, "output_tokens": 5}],
             TokenUsage(9, None, 0, 100, 5),
         ),
-        (None, [{"output_tokens": 5, "output_tokens_details": {"thinking_tokens": 2}}], TokenUsage(None, *[None] * 3, 5, 2)),
+        (
+            None,
+            [{"output_tokens": 5, "output_tokens_details": {"thinking_tokens": 2}}],
+            TokenUsage(output_tokens=5, reasoning_tokens=2),
+        ),
         ({"input_tokens": 9}, [None, "no", []], TokenUsage(9)),
     ],
 )  # fmt: skip
