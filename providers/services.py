@@ -47,7 +47,8 @@ def create_provider(*, organization, kind, name, base_url, actor, credential=Non
     ``missing_extra`` where the operator would have to install a library.
     """
     provider = Provider(organization=organization, kind=kind, name=name, created_by=actor)
-    _require_library(provider)
+    if missing := missing_library(provider.preset):
+        raise ValidationError(missing, code="missing_extra")
     _place(provider, base_url, allow_private=allow_private)
     provider.full_clean(exclude=["base_url"])
     provider.save()
@@ -116,14 +117,15 @@ def set_credential(*, provider, credential, actor):
     _audit(provider, actor, "provider.credential_set")
 
 
-def _require_library(provider):
-    if extra := missing_extra(provider.preset.adapter):
-        message = _(
-            "This server lacks the library for it. Whoever runs the server installs it by setting %(variable)s in its "
-            "environment or in .env and starting it again."
-        )
-        variable = f"COMPTOIR_EXTRAS={extra}"
-        raise ValidationError(message, code="missing_extra", params={"variable": variable})
+def missing_library(preset) -> str | None:
+    """What to do before providers of ``preset`` can be called, where this server lacks a library for them."""
+    extra = missing_extra(preset.adapter)
+    if extra is None:
+        return None
+    return _(
+        "This server lacks the library for it. Whoever runs the server installs it by setting %(variable)s in its "
+        "environment or in .env and starting it again."
+    ) % {"variable": f"COMPTOIR_EXTRAS={extra}"}
 
 
 def _checked_credential(auth, text):

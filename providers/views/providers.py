@@ -55,6 +55,7 @@ def provider_create(request, organization_slug):
             return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
     back_url = reverse("providers:provider_create", args=[organization.slug])
     context = {"section": "providers", "form": form, "preset": PRESETS[kind], "back_url": back_url}
+    context["missing_library"] = services.missing_library(PRESETS[kind])
     return render(request, "providers/provider_form.html", context, status=422 if form.errors else 200)
 
 

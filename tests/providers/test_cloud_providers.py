@@ -4,6 +4,7 @@ import json
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.urls import reverse
 
 from providers import credentials, services
 from providers.adapters import extras
@@ -30,6 +31,18 @@ def test_without_its_library_a_cloud_is_not_added_and_it_is_said_what_to_do(orga
         create(organization, alice, kind)
     assert f"COMPTOIR_EXTRAS={kind}" in refused.value.messages[0]
     assert not organization.providers.exists()
+
+
+@pytest.mark.parametrize("kind", BASE_URLS)
+def test_the_page_says_it_before_and_after_anything_is_typed(alice_client, organization, kind, monkeypatch):
+    address = reverse("providers:provider_create", args=[organization.slug])
+    assert "COMPTOIR_EXTRAS" not in alice_client.get(address, {"kind": kind}).text
+    monkeypatch.setitem(extras.MODULES, kind, ("no_such_library.module",))
+    assert alice_client.get(address, {"kind": kind}).text.count(f"COMPTOIR_EXTRAS={kind}") == 1
+    typed = {"kind": kind, "name": "Cloud", "region": "eu-west-3", "project": "mine-1", "base_url": BASE_URLS[kind]}
+    refused = alice_client.post(address, typed)
+    assert refused.status_code == 422
+    assert refused.text.count(f"COMPTOIR_EXTRAS={kind}") == 1
 
 
 def test_the_key_file_of_a_service_account_is_sealed_whole(organization, alice):
