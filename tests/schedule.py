@@ -8,27 +8,24 @@ long comes first, so that no worker is left with it at the end, and what compute
 from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = [
+    ["tests/conformance/"],
     ["tests/browser/test_every_page.py"],
-    ["tests/browser/", "tests/sdk/test_local_model.py"],
     ["tests/sockets/test_upstream_failures.py"],
+    ["tests/browser/", "tests/sdk/test_local_model.py"],
     ["tests/database/"],
     ["tests/faults/test_database_outages.py"],
     ["tests/start/test_up.py"],
-    ["tests/sockets/"],
-    ["tests/faults/"],
-    ["tests/sdk/test_older_majors.py"],
-    ["tests/test_bench.py"],
-    ["tests/start/test_install.py"],
-    ["tests/playground/test_streaming.py", "tests/playground/test_snippets_run.py", "tests/sdk/"],
 ]
+# Of the rest, what starts servers comes before what does not.
+EARLIER = ("tests/sdk/", "tests/sockets/", "tests/faults/", "tests/start/", "tests/test_bench.py", "tests/playground/")
 
 
 def place(nodeid):
-    """Where a test stands: the number of its line, and the name of what shares a worker with it."""
+    """Where a test stands: a number that orders it, and the name of what shares a worker with it."""
     for number, paths in enumerate(TOGETHER):
         if nodeid.startswith(tuple(paths)):
             return number, paths[0]
-    return len(TOGETHER), nodeid.partition("::")[0]
+    return len(TOGETHER) + (not nodeid.startswith(EARLIER)), nodeid.partition("::")[0]
 
 
 class Scheduler(LoadScopeScheduling):
