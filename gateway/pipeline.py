@@ -13,6 +13,7 @@ from providers import formats, translators
 from providers.adapters import ADAPTERS
 from providers.conversation import Reply
 from providers.errors import Broken, ProviderError, Rejected, StreamError
+from providers.formats.usage_chunk import with_usage
 from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
 from providers.tokens import count_tokens
@@ -129,8 +130,9 @@ class Exchange:
         # The same request without what some providers refuse.
         self.fallback_body = None
         self.hides_usage = False
+        self.owes_usage = False
         self.dresses = call.flavour.rewrites(call.format.NAME, target)
-        self._failure = self._splitter = self._reader = self._from = self._to = None
+        self._failure = self._splitter = self._reader = self._from = self._to = self._last = None
         if self.format is call.format:
             call.dropped = []
             self._pass_on()
@@ -148,14 +150,19 @@ class Exchange:
         if target.drops and (refused := target.drops & fields.keys()):
             fields = {name: raw for name, raw in fields.items() if name not in refused}
             call.dropped = sorted(refused)
-        if not target.takes_stream_options and "stream_options" in fields:
-            # Its answer to a caller that asked for usage is the same stream without.
-            fields = {name: raw for name, raw in fields.items() if name != "stream_options"}
+        bare = fields
+        if "stream_options" in fields:
+            bare = {name: raw for name, raw in fields.items() if name != "stream_options"}
+            if not target.takes_stream_options:
+                fields = bare
         self.body = msgspec.json.encode(fields)
-        if call.stream and not self.format.wants_usage(call.fields):
-            self.hides_usage = True
-            if target.takes_stream_options:
-                self.fallback_body = self.body
+        if not call.stream or not hasattr(self.format, "asking_for_usage"):
+            return
+        self.owes_usage = self.format.wants_usage(call.fields)
+        self.hides_usage = not self.owes_usage
+        if target.takes_stream_options:
+            self.fallback_body = self.body if bare is fields else msgspec.json.encode(bare)
+            if self.hides_usage:
                 self.body = msgspec.json.encode(self.format.asking_for_usage(fields))
 
     def _translate(self):
@@ -269,6 +276,9 @@ class Exchange:
             # Without a last word of its own the answer may still be whole.
             if self._from:
                 passed += self._writer.feed(self._pieces.finish()) + self._writer.finish()
+            elif self.owes_usage and self.meter.reported is None and self._last:
+                self.meter.completed()
+                passed = with_usage(passed, self._last, self.meter.usage()[0])
             self.is_complete = True
         elif not received:
             self._failure = Broken("The provider's answer was cut off.")
@@ -290,6 +300,8 @@ class Exchange:
                 return b"".join(passed), failure
             if self._from is None:
                 passed.append(raw)
+                if self.owes_usage and said is not None:
+                    self._last = event.data
             elif said is not None and (pieces := self._pieces.feed(said)):
                 passed.append(self._writer.feed(pieces))
             if self._reader.ended:

@@ -8,6 +8,7 @@ import httpx
 import openai
 import pytest
 
+from providers.tokens import count_tokens
 from tests.sdk.installation import set_up
 from tests.server import Server
 from tests.upstream import Script
@@ -95,12 +96,37 @@ def test_a_client_gets_the_stream_of_its_own_system_from_any_provider(server, up
     (chunk_id,) = {chunk.id for chunk in chunks}
     assert IDS[flavour].fullmatch(chunk_id)
     assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices) == "token " * 8
-    told = [chunk.usage for chunk in chunks if chunk.usage]
-    if MODELS[model] != "ikalas":
-        # It has no stream_options, and the scripted one does not tell its usage unasked.
-        upstream.wait_until(lambda u: u.ledger["sdk"])
-        (bill,) = upstream.ledger["sdk"]
-        assert (told[-1].prompt_tokens, told[-1].completion_tokens) == (bill.input_tokens, 8)
+    assert chunks[-1].choices == []
+    (usage,) = [chunk.usage for chunk in chunks if chunk.usage]
+    upstream.wait_until(lambda u: u.ledger["sdk"])
+    (bill,) = upstream.ledger["sdk"]
+    if MODELS[model] == "ikalas":
+        # It has no stream_options and tells nothing: what the chunk says was counted here.
+        assert usage.prompt_tokens > 0
+        assert usage.completion_tokens == count_tokens("token " * 8)
+    else:
+        assert (usage.prompt_tokens, usage.completion_tokens) == (bill.input_tokens, 8)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_caller_that_asked_gets_the_usage_that_a_provider_refuses_to_tell(server, upstream, path):
+    upstream.play("gpt-plain", Script(stream_options=False))
+    asked = {"messages": MESSAGES} if "chat" in path else {"prompt": "Hello id=sdk"}
+    with http_of(server) as http:
+        body = asked | {"model": "gpt-plain", "stream": True, "stream_options": {"include_usage": True}}
+        answer = http.post(path, json=body)
+    assert answer.text.endswith("data: [DONE]\n\n")
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+    row = server.row(answer.headers["x-request-id"])
+    assert events[-1]["choices"] == []
+    assert events[-1]["usage"] == {
+        "prompt_tokens": row["input_tokens"],
+        "completion_tokens": row["output_tokens"],
+        "total_tokens": row["input_tokens"] + row["output_tokens"],
+    }
+    assert (row["usage_source"], row["output_tokens"]) == ("counted", count_tokens("token " * 8))
+    assert {event["id"] for event in events} == {events[0]["id"]}
+    assert not any("usage" in event for event in events[:-1])
 
 
 @every_flavour
