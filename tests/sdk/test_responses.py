@@ -346,7 +346,7 @@ def test_numbers_that_nobody_can_hold_do_no_harm(client, responses_server, upstr
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
 def test_a_stream_cut_anywhere_is_the_same_stream(client, upstream, newline):
-    upstream.play("native-test", Script(piece=7, text=("Hé", "llo ", "🙂"), newline=newline))
+    upstream.play("native-test", Script(piece=41, text=("Hé", "llo ", "🙂"), newline=newline))
     with client.responses.stream(model="native-test", input="Hello") as stream:
         final = stream.get_final_response()
     assert final.output_text == "Héllo 🙂"
