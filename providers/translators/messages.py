@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import collections
 import re
 
 import msgspec
@@ -363,7 +364,7 @@ def write_request(conversation, target):
     if system:
         body["system"] = system
     body["messages"] = turns
-    _write_tools(conversation, body)
+    _write_tools(conversation, target, body)
     _write_thinking(conversation, target, body)
     _write_output_format(conversation, body)
     _write_sampling(conversation, strict, body)
@@ -385,7 +386,7 @@ class _TurnWriter:
     def __init__(self, conversation, *, is_strict):
         self.conversation = conversation
         self.is_strict = is_strict
-        self.ids = {}
+        self.ids, self.used = {}, set()
 
     def written(self):
         """``(system, messages)``: system prompts stand on their own, or where they were if the version knows that."""
@@ -449,8 +450,11 @@ class _TurnWriter:
         """The id of a tool call in the letters that this format allows; one for one."""
         if name not in self.ids:
             plain = re.sub(r"[^a-zA-Z0-9_-]", "_", name) or "call"
-            while plain in self.ids.values():
+            if plain in self.used:
+                plain += f"_{len(self.ids)}"
+            while plain in self.used:
                 plain += "_"
+            self.used.add(plain)
             self.ids[name] = plain
         return self.ids[name]
 
@@ -546,7 +550,7 @@ def _plainly(blocks, *, joined=False):
     return blocks
 
 
-def _write_tools(conversation, body):
+def _write_tools(conversation, target, body):
     choice = conversation.tool_choice
     is_serial = conversation.take("parallel_tool_calls") is False
     if not conversation.tools:
@@ -554,7 +558,10 @@ def _write_tools(conversation, body):
             message = _("%(name)s: asks for a tool, but the request has none")
             conversation.refuse(message, "tool_choice")
         return
-    body["tools"] = [_tool(tool) for tool in conversation.tools]
+    keeps_strictly = not target.capabilities or "structured_outputs" in target.capabilities
+    if not keeps_strictly and any(tool.strict for tool in conversation.tools):
+        conversation.lose("tools.strict")
+    body["tools"] = [_tool(tool, keeps_strictly) for tool in conversation.tools]
     if choice is None and is_serial:
         choice = ToolChoice("auto")
     if choice is not None:
@@ -565,12 +572,12 @@ def _write_tools(conversation, body):
             body["tool_choice"]["disable_parallel_tool_use"] = True
 
 
-def _tool(tool):
+def _tool(tool, keeps_strictly):
     written = {"name": tool.name}
     if tool.description:
         written["description"] = tool.description
     written["input_schema"] = {"type": "object", **(tool.parameters or {"properties": {}})}
-    if tool.strict:
+    if tool.strict and keeps_strictly:
         written["strict"] = True
     return _marked(written, tool)
 
@@ -815,7 +822,7 @@ class AnswerWriter:
         self.end = _End()
         self.begun = False
         # The first is open, the others wait; ``index`` is the place of the first in the message.
-        self.blocks = []
+        self.blocks = collections.deque()
         self.index = 0
         self.calls = {}
         self.events = []
@@ -900,7 +907,7 @@ class AnswerWriter:
     def _close(self):
         self._tell_first()
         self._tell({"type": "content_block_stop", "index": self.index})
-        closed = self.blocks.pop(0)
+        closed = self.blocks.popleft()
         closed.is_closed = True
         self.index += 1
 

@@ -419,7 +419,7 @@ def test_ids_of_calls_are_put_in_letters_that_are_allowed_one_for_one():
     calls = [ToolCall(id, "f", "{}") for id in ("functions.f:0", "functions:f.0", "functions_f_0", "")]
     body, _ = written(HI, assistant(*calls), user(*[ToolResult(call.id, []) for call in calls]))
     ids = [block["id"] for block in body["messages"][1]["content"]]
-    assert ids == ["functions_f_0", "functions_f_0_", "functions_f_0__", "call"]
+    assert ids == ["functions_f_0", "functions_f_0_1", "functions_f_0_2", "call"]
     assert [block["tool_use_id"] for block in body["messages"][2]["content"]] == ids
 
 
@@ -493,6 +493,15 @@ def test_what_has_no_meaning_without_tools_is_left_out():
     assert body["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
     body, _ = written(HI, tools=[Tool("f")], tool_choice=ToolChoice("none"), options={"parallel_tool_calls": False})
     assert body["tool_choice"] == {"type": "none"}
+
+
+def test_a_schema_is_kept_strictly_by_models_that_can():
+    tools = [Tool("f", None, {"type": "object"}, True)]
+    for capabilities, kept, dropped in [((), True, []), (("chat", "structured_outputs"), True, []),
+                                        (("chat", "tools"), False, ["tools.strict"])]:  # fmt: skip
+        body, conversation = written(HI, tools=list(tools), to=target(capabilities=capabilities))
+        assert ("strict" in body["tools"][0]) is kept
+        assert conversation.dropped() == dropped
 
 
 # Answers, read ---------------------------------------------------------------------------------------------------
