@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from config.env import stored_secret
+from tests import schedule
 from tests.server import OWN_VARIABLES, ROOT
 
 PRODUCTION = {
@@ -25,6 +26,11 @@ def run(*command, **environment):
 def test_ruff_has_nothing_to_say():
     run(sys.executable, "-m", "ruff", "check", "--no-cache")
     run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache")
+
+
+def test_what_the_schedule_names_is_there():
+    named = [*schedule.EARLIER, *(path for paths in schedule.TOGETHER for path in paths)]
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_change_of_a_model_has_its_migration(tmp_path):
