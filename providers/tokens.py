@@ -62,3 +62,12 @@ def count_tokens(text):
     Other models' vocabularies differ, so what rests on this says "counted", not "reported".
     """
     return len(_tokenizer().encode(text)) if text else 0
+
+
+def count_entries(prompt):
+    """The tokens of a decoded prompt: a text, texts, token ids or lists of them; a token id is one."""
+    if isinstance(prompt, str):
+        return count_tokens(prompt)
+    if isinstance(prompt, list):
+        return sum(count_entries(entry) if isinstance(entry, str | list) else 1 for entry in prompt)
+    return 0

@@ -1,5 +1,6 @@
 """Completions of a text, plain and streamed: ``POST /v1/completions``, whose answers are chunks of the chat's shape."""
 
+import msgspec
 from django.utils.translation import gettext_noop
 
 from providers.dialects import openai
@@ -12,10 +13,11 @@ from providers.formats.chat_completions import (
     wants_usage,
 )
 from providers.request_body import InvalidRequest, field, model_name
+from providers.tokens import count_entries
 
 __all__ = [
-    "DIALECT", "NAME", "PROMPT_FIELDS", "StreamReader", "asking_for_usage", "error_event", "is_complete", "read_answer",
-    "read_request", "wants_usage",
+    "DIALECT", "NAME", "PROMPT_FIELDS", "StreamReader", "asking_for_usage", "count_prompt", "error_event",
+    "is_complete", "read_answer", "read_request", "wants_usage",
 ]  # fmt: skip
 
 _ = gettext_noop
@@ -38,3 +40,11 @@ def read_request(fields, rules=None):
         raise InvalidRequest(_("prompt: must be a string, or a list of strings or of tokens"), "prompt")
     stream = bool(field(fields, "stream", bool, what=_("true or false")))
     return model, stream
+
+
+def count_prompt(fields):
+    """How many tokens the prompt and what is to follow it are, counted here: a token id is one."""
+    try:
+        return sum(count_entries(msgspec.json.decode(fields[name])) for name in PROMPT_FIELDS if name in fields)
+    except (msgspec.DecodeError, RecursionError):
+        return 0

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_noop
 
 from providers.dialects import openai
 from providers.request_body import InvalidRequest, Term, field, model_name
-from providers.tokens import TokenUsage, count_of, count_tokens
+from providers.tokens import TokenUsage, count_entries, count_of
 
 _ = gettext_noop
 NAME = "embeddings"
@@ -73,17 +73,10 @@ def wants_usage(fields):
 
 def count_prompt(fields):
     """How many tokens the input is, counted here: a token id is one."""
-    raw = bytes(fields.get("input", b"null"))
     try:
-        asked = msgspec.json.decode(raw)
+        return count_entries(msgspec.json.decode(fields.get("input", b"null")))
     except (msgspec.DecodeError, RecursionError):
         return 0
-    if isinstance(asked, str):
-        return count_tokens(asked)
-    count = 0
-    for entry in asked if isinstance(asked, list) else ():
-        count += count_tokens(entry) if isinstance(entry, str) else len(entry) if isinstance(entry, list) else 1
-    return count
 
 
 def _require_inputs(raw):

@@ -488,3 +488,16 @@ def test_what_a_flavour_does_not_know_passes_byte_for_byte(name):
 
 def test_the_roots_are_what_the_front_door_sends_here():
     assert all(root.startswith("/") and root.endswith("/v1/") for root in flavours.ROOTS)
+
+
+@pytest.mark.parametrize("name", list(BY_NAME))
+def test_how_a_stream_was_cut_into_pieces_makes_no_difference(name):
+    events = [
+        b"data: " + json.dumps(each).encode() + b"\n\n"
+        for each in (chunk(usage=None), chunk(), chunk(choices=[], usage=USAGE))
+    ]
+    events += [b": ping\n\n", b"data: [DONE]\n\n"]
+    dressed = lambda raw: BY_NAME[name].events("chat_completions", raw, call_of(), target_of("ikalas"))  # noqa: E731
+    for cut in range(len(events) + 1):
+        pieces = [b"".join(events[:cut]), b"".join(events[cut:])]
+        assert b"".join(dressed(piece) for piece in pieces) == b"".join(dressed(event) for event in events)
