@@ -51,7 +51,14 @@ def told(error):
 
 def model_item(target):
     """A model as this dialect lists it."""
-    return {"id": target.public_name, "object": "model", "created": target.created, "owned_by": target.provider_name}
+    return {
+        "id": target.public_name,
+        "object": "model",
+        "created": target.created,
+        "owned_by": target.provider_name,
+        # None that is known of.
+        "shutdown_date": None,
+    }
 
 
 def model_list(targets, query_string=b""):
