@@ -18,7 +18,7 @@ from providers.adapters.http import Adapter, Answer, url_of
 from providers.adapters.refusals import read_error
 from providers.credentials import Secret
 from providers.errors import Broken, OwnAccount
-from providers.sse import encode
+from providers.sse import MAX_EVENT_BYTES, encode
 
 _ = gettext_noop
 
@@ -26,6 +26,8 @@ ANTHROPIC_VERSION = msgspec.Raw(b'"bedrock-2023-05-31"')
 INVOKE, INVOKE_STREAMED, COUNT = "/invoke", "/invoke-with-response-stream", "/count-tokens"
 SIGNATURE = ("Authorization", "X-Amz-Date", "X-Amz-Security-Token")
 EVENT_STREAM = "application/vnd.amazon.eventstream"
+# An event in base64, and what is wrapped around it.
+MAX_FRAME_BYTES = MAX_EVENT_BYTES * 3 // 2
 # Amazon counts the tokens of a whole request, which has a limit to its answer.
 COUNTED_MAX_TOKENS = 1024
 # The hosts of Bedrock, those with an address in one's own network and of both address families among them.
@@ -251,6 +253,8 @@ class Frames:
         self._buffer = EventStreamBuffer()
         self._errors = (ParserError, ValueError, LookupError, struct.error, msgspec.MsgspecError)
         self._has_begun = False
+        # Bytes since the last whole frame.
+        self._held = 0
         self.refusal = None
         self.failure: Broken | None = None
 
@@ -258,10 +262,13 @@ class Frames:
         """The events that ``received`` completed; what cannot be read is left in ``failure``."""
         events = []
         self._buffer.add_data(received)
+        self._held += len(received)
         try:
             for frame in self._buffer:
                 events.append(self._event(frame))
-                self._has_begun = True
+                self._has_begun, self._held = True, 0
+            if self._held > MAX_FRAME_BYTES:
+                raise ValueError("a frame without end")
         except self._errors as error:
             self.failure = Broken(_("The provider's answer is not one of its dialect."), repr(error))
         return b"".join(events)

@@ -1,9 +1,15 @@
 """Claude on Bedrock, as far as it can be without Amazon: the signature is recomputed where it arrives."""
 
+import binascii
+import itertools
 import json
+import random
+import struct
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from providers.adapters import bedrock
 from providers.adapters.bedrock import invoking_body, place_of
@@ -12,7 +18,7 @@ from providers.errors import Broken, OwnAccount, Rejected, TimedOut
 from providers.sse import EventSplitter
 from tests.providers.calls import MESSAGE, Caller, make_target
 from tests.upstream import Script, Upstream
-from tests.upstream.bedrock import BedrockUpstream, frame
+from tests.upstream.bedrock import BedrockUpstream, frame, frame_of
 
 pytestmark = pytest.mark.anyio
 
@@ -208,6 +214,50 @@ async def test_a_frame_whose_payload_is_nonsense_invents_nothing(amazon, payload
             assert await call.stream() == b""
         except Broken:
             pass
+
+
+GOOD = [
+    {"type": "message_start", "message": {"model": "m", "content": []}},
+    *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": t}} for t in ("é", "\n", "")),
+    {"type": "message_stop"},
+]
+
+
+def test_frames_that_were_damaged_on_the_way_invent_nothing():
+    stream, whole = b"".join(map(frame_of, GOOD)), b"".join(fed(b"".join(map(frame_of, GOOD))))
+    chance = random.Random(7)
+    for _ in range(3000):
+        damaged = bytearray(stream)
+        for _ in range(chance.randint(1, 3)):
+            damaged[chance.randrange(len(damaged))] ^= chance.randint(1, 255)
+        cut = chance.randrange(len(damaged))
+        parts = [bytes(damaged[:cut]), bytes(damaged[cut:])] if chance.random() < 0.7 else [stream[:cut]]
+        assert whole.startswith(b"".join(fed(*parts)))
+
+
+@given(st.sets(st.integers(1, 700)))
+def test_frames_are_the_same_however_they_are_cut(cuts):
+    stream = b"".join(map(frame_of, GOOD))
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    parts = [stream[start:end] for start, end in itertools.pairwise(edges)]
+    assert b"".join(fed(*parts)) == b"".join(fed(stream))
+
+
+def fed(*parts):
+    """What comes out of frames that are fed in ``parts``, until they cannot be read any more."""
+    frames = bedrock.Frames()
+    for part in parts:
+        if not frames.failure:
+            yield frames.feed(part)
+
+
+async def test_a_frame_without_end_is_given_up(amazon):
+    endless = struct.pack("!II", 20_000_000, 0)
+    endless += struct.pack("!I", binascii.crc32(endless)) + bytes(8_000_000)
+    amazon.play(MODEL, Script(body=endless, content_type="application/vnd.amazon.eventstream"))
+    async with caller(amazon) as call:
+        with pytest.raises(Broken):
+            await call.stream()
 
 
 @pytest.mark.parametrize("status", [400, 404, 408, 424, 429, 500, 503])
