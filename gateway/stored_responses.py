@@ -1,6 +1,7 @@
 """Stored responses from the event loop: each question to the database goes to a thread, and waits only so long."""
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -20,6 +21,8 @@ SECONDS = 5.0
 # An answer that is ready waits less for being stored: who asked for it is waiting, too.
 KEEP_SECONDS = 2.0
 THREADS = 4
+# What fails as soon as this on a connection that was there before is worth a second try on a new one.
+STALE_SECONDS = 0.5
 # Items that every provider understands.
 PLAIN = ("message", "function_call", "function_call_output")
 
@@ -59,7 +62,7 @@ class StoredResponses:
 
     def close(self):
         for _each in range(THREADS):
-            self._executor.submit(connection.close)
+            self._executor.submit(lambda: connection.close())
         self._executor.shutdown(wait=False)
 
     async def ask(self, function, *values, seconds=SECONDS, **named):
@@ -67,7 +70,7 @@ class StoredResponses:
         What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer within ``seconds``,
         and what ``function`` raises otherwise.
         """
-        work = asyncio.get_running_loop().run_in_executor(self._executor, lambda: _closing(function, *values, **named))
+        work = asyncio.get_running_loop().run_in_executor(self._executor, lambda: _asked(function, *values, **named))
         try:
             async with asyncio.timeout(seconds):
                 return await work
@@ -85,11 +88,19 @@ class StoredResponses:
         return True
 
 
-def _closing(function, *values, **named):
+def _asked(function, *values, **named):
+    was_open, began = connection.connection is not None, time.monotonic()
     try:
         return function(*values, **named)
     except Error:
         # The next question gets a connection of its own.
+        connection.close()
+        if not was_open or time.monotonic() - began > STALE_SECONDS:
+            raise
+    # The database had closed the connection since it was last used, say for a restart.
+    try:
+        return function(*values, **named)
+    except Error:
         connection.close()
         raise
 

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from gateway import stored_responses
@@ -214,7 +214,9 @@ def test_ids_too_long_to_be_named_do_not_hinder(workspace):
 
 
 @pytest.fixture
-def stored():
+def stored(monkeypatch):
+    # One thread, so that it is the one that was asked before.
+    monkeypatch.setattr(stored_responses, "THREADS", 1)
     stored = StoredResponses()
     yield stored
     stored.close()
@@ -229,6 +231,26 @@ async def test_a_database_that_is_away_is_said_to_be(stored):
     with pytest.raises(GatewayError) as raised:
         await stored.ask(away)
     assert (raised.value.status, raised.value.code) == (503, "not_ready")
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_a_connection_that_was_lost_meanwhile_is_made_anew(stored):
+    failures = [OperationalError("server closed the connection")]
+
+    def flaky():
+        if failures:
+            raise failures.pop()
+        return StoredResponse.objects.count()
+
+    await stored.ask(lambda: connection.ensure_connection())
+    try:
+        assert await stored.ask(flaky) == 0
+        failures += [OperationalError("gone"), OperationalError("still gone")]
+        with pytest.raises(GatewayError):
+            await stored.ask(flaky)
+    finally:
+        await stored.ask(lambda: connection.close())
 
 
 @pytest.mark.anyio
