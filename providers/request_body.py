@@ -6,6 +6,7 @@ from django.utils.translation import gettext_noop
 _ = gettext_noop
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 MAX_NAME = 200
+A_STRING, TRUE_OR_FALSE = _("a string"), _("true or false")
 
 
 class Term(str):
@@ -82,7 +83,7 @@ def decoded(fields):
 
 def model_name(fields):
     """The required ``model``: text of 1 to 200 printable characters."""
-    name = field(fields, "model", str, required=True, what=_("a string"))
+    name = field(fields, "model", str, required=True, what=A_STRING)
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise InvalidRequest(_("model: must be 1 to %(most)s printable characters"), "model", most=MAX_NAME)
     return name

@@ -7,6 +7,7 @@ import urllib.parse
 
 import aiohttp
 from django.utils.translation import gettext_noop
+from multidict import istr
 from yarl import URL
 
 from providers.adapters.refusals import rejection
@@ -22,10 +23,14 @@ CONNECT_SECONDS = 10
 FIRST_BYTE_SECONDS = 120
 WHOLE_SECONDS = 600
 IDLE_SECONDS = 120
+# The part of a timeout by which it may be longer than it should.
+NEGLIGIBLE = 0.02
 # How long a provider that has said its last word may keep the connection from being used again.
 END_SECONDS = 0.1
 # Where providers say how they call the request.
-REQUEST_ID_HEADERS = ("request-id", "x-request-id", "x-amzn-requestid", "apim-request-id", "id")
+REQUEST_ID_HEADERS = tuple(
+    istr(name) for name in ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "id")
+)
 CREDENTIAL_HEADERS = ("authorization", "x-api-key", "api-key", "x-amz-security-token")
 
 
@@ -99,7 +104,8 @@ class Adapter:
                 raise Broken(_("The provider's answer is compressed although it was asked not to be."))
             if not stream:
                 return self.answer_class(response)
-            first = await _first_bytes(response, seconds - (time.monotonic() - began), target)
+            idle = target.idle_timeout or IDLE_SECONDS
+            first = await _first_bytes(response, seconds, time.monotonic() - began, idle)
             return self.answer_class(response, first)
         except BaseException:
             response.close()
@@ -140,8 +146,9 @@ class Adapter:
 
     def request_id(self, answer) -> str | None:
         """How the provider calls this request, if it says."""
+        headers = answer.response.headers
         for name in REQUEST_ID_HEADERS:
-            if value := answer.headers.get(name):
+            if value := headers.get(name):
                 # Headers come with whatever bytes were sent; records hold text.
                 return value[:200].encode("utf-8", "replace").decode()
         return None
@@ -190,16 +197,19 @@ def _timeout(connect, first_byte):
     return aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect, sock_read=first_byte)
 
 
-async def _first_bytes(response, seconds, target):
+async def _first_bytes(response, seconds, waited, idle):
     """
-    Wait for the beginning of a body, at most ``seconds``; from then on the time between chunks counts.
+    Wait for the beginning of a body, ``seconds`` in all of which ``waited`` are over; from then on ``idle`` counts.
 
-    ``connection`` is ``None`` where the body has come whole.
+    The connection's timer runs anew with ``seconds`` since the headers; setting it costs, so little is let pass.
     """
     try:
-        _let_silence_last(response, max(seconds, 0.001))
+        is_set = waited > seconds * NEGLIGIBLE
+        if is_set:
+            _let_silence_last(response, max(seconds - waited, 0.001))
         first = await response.content.readany()
-        _let_silence_last(response, target.idle_timeout or IDLE_SECONDS)
+        if is_set or seconds != idle:
+            _let_silence_last(response, idle)
     except TimeoutError as error:
         raise TimedOut(_("The provider did not begin its answer in time."), repr(error), timeout="first_byte") from None
     except (aiohttp.ClientError, OSError) as error:
@@ -208,6 +218,7 @@ async def _first_bytes(response, seconds, target):
 
 
 def _let_silence_last(response, seconds):
+    """Have the next ``seconds`` without a byte be a timeout; there is no connection where the body has come whole."""
     if (connection := response.connection) is not None and (protocol := connection.protocol) is not None:
         protocol.read_timeout = seconds
         protocol.start_timeout()

@@ -7,7 +7,7 @@ from django.utils.translation import gettext_noop
 
 from providers.dialects import openai
 from providers.errors import StreamError
-from providers.request_body import field, model_name, require_messages
+from providers.request_body import TRUE_OR_FALSE, field, model_name, require_messages
 from providers.tokens import CEILING, TokenUsage, count_of
 
 _ = gettext_noop
@@ -74,7 +74,7 @@ def read_request(fields, rules=None):
     """
     model = model_name(fields)
     require_messages(fields)
-    stream = bool(field(fields, "stream", bool, what=_("true or false")))
+    stream = bool(field(fields, "stream", bool, what=TRUE_OR_FALSE))
     return model, stream
 
 

@@ -12,7 +12,7 @@ from providers.formats.chat_completions import (
     read_answer,
     wants_usage,
 )
-from providers.request_body import InvalidRequest, field, model_name
+from providers.request_body import TRUE_OR_FALSE, InvalidRequest, field, model_name
 from providers.tokens import count_entries
 
 __all__ = [
@@ -38,7 +38,7 @@ def read_request(fields, rules=None):
         raise InvalidRequest(_("%(name)s: field required"), "prompt", name="prompt")
     if not prompt.startswith((b'"', b"[")) or not prompt.strip(b"[] \t\r\n"):
         raise InvalidRequest(_("prompt: must be a string, or a list of strings or of tokens"), "prompt")
-    stream = bool(field(fields, "stream", bool, what=_("true or false")))
+    stream = bool(field(fields, "stream", bool, what=TRUE_OR_FALSE))
     return model, stream
 
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_noop
 from providers.dialects import anthropic
 from providers.errors import StreamError
 from providers.media_tokens import document_tokens, image_tokens
-from providers.request_body import InvalidRequest, field, model_name, require_messages
+from providers.request_body import TRUE_OR_FALSE, InvalidRequest, field, model_name, require_messages
 from providers.tokens import TokenUsage, count_of, count_tokens
 
 _ = gettext_noop
@@ -117,7 +117,7 @@ def read_request(fields, rules=None):
     model = model_name(fields)
     require_messages(fields)
     field(fields, "max_tokens", MAX_TOKENS, required=True, what=_("a whole number of 0 or more"))
-    stream = bool(field(fields, "stream", bool, what=_("true or false")))
+    stream = bool(field(fields, "stream", bool, what=TRUE_OR_FALSE))
     if strict:
         _check_strictly(fields, rules)
     return model, stream

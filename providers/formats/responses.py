@@ -8,7 +8,7 @@ from django.utils.translation import gettext_noop
 from providers.dialects import openai
 from providers.errors import StreamError
 from providers.media_tokens import document_tokens, image_tokens
-from providers.request_body import InvalidRequest, field, model_name
+from providers.request_body import TRUE_OR_FALSE, InvalidRequest, field, model_name
 from providers.sse import encode
 from providers.tokens import TokenUsage, count_of, count_tokens
 
@@ -91,7 +91,7 @@ def read_request(fields, rules=None):
             raise InvalidRequest(_("%(name)s: field required"), "input", name="input")
     elif raw[:1] not in (b'"', b"["):
         raise InvalidRequest(_("input: must be a string or a list of items"), "input")
-    stream = bool(field(fields, "stream", bool, what=_("true or false")))
+    stream = bool(field(fields, "stream", bool, what=TRUE_OR_FALSE))
     return model, stream
 
 
