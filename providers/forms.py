@@ -21,6 +21,8 @@ from providers.rates import BATCH_KINDS, KINDS, MOST_TIERS, text_of
 
 LATEST = datetime.datetime(2100, 12, 31, tzinfo=datetime.UTC)
 TYPED = {"autocomplete": "off", "spellcheck": "false"}
+# Of fields that one of several ways to fill the form in wants: nothing says that they are optional.
+WANTED = TYPED | {"aria-required": "true"}
 NUMBER = TYPED | {"inputmode": "numeric", "class": "input--number"}
 
 
@@ -62,9 +64,10 @@ class CredentialFields(forms.Form):
                     label=_("Access key ID"),
                     max_length=200,
                     required=False,
-                    widget=forms.TextInput(attrs=TYPED | {"class": "input--mono", "placeholder": "AKIA…"}),
+                    widget=forms.TextInput(attrs=WANTED | {"class": "input--mono", "placeholder": "AKIA…"}),
                 )
                 self.fields["secret_access_key"] = SecretField(label=_("Secret access key"), required=False)
+                self.fields["secret_access_key"].widget.attrs["aria-required"] = "true"
                 self.fields["session_token"] = SecretField(
                     label=_("Session token"), required=False, help_text=_("Of temporary keys only.")
                 )
@@ -114,10 +117,10 @@ class ProviderForm(CredentialFields):
         super().__init__(*args, preset=preset, **kwargs)
         address = self.fields["base_url"]
         address.widget.attrs["placeholder"] = preset.base_url or PLACEHOLDERS.get(preset.kind, PLACEHOLDERS["openai"])
-        if preset.blanks or not preset.base_url or preset.base_url.startswith("http:"):
-            self.fields["name"].initial = "" if preset.kind.endswith("-compatible") else preset.name
-        else:
+        if not preset.kind.endswith("-compatible"):
             self.fields["name"].initial = preset.name
+        if not preset.base_url:
+            address.widget.attrs["aria-required"] = "true"
         for blank in preset.blanks:
             self.fields[blank.name] = forms.RegexField(
                 blank.pattern,
@@ -125,7 +128,7 @@ class ProviderForm(CredentialFields):
                 initial=blank.initial,
                 required=False,
                 error_messages={"invalid": _("This is no name of that kind.")},
-                widget=forms.TextInput(attrs=TYPED | {"class": "input--mono", "placeholder": blank.example}),
+                widget=forms.TextInput(attrs=WANTED | {"class": "input--mono", "placeholder": blank.example}),
             )
 
     @property
@@ -157,8 +160,9 @@ class ProviderForm(CredentialFields):
     def origin_to_allow(self):
         """The origin that whoever runs the server would have to allow, where the form was refused for that."""
         codes = {error.code for error in self.errors.as_data().get("base_url", [])}
-        address = self.cleaned_data.get("base_url") or self.data.get("base_url") or self.preset.base_url
-        return origin_of(normal_base_url(self.preset.kind, address)) if "private_origin" in codes else ""
+        if "private_origin" not in codes:
+            return ""
+        return origin_of(normal_base_url(self.preset.kind, self.data.get("base_url") or self.preset.base_url))
 
 
 PLACEHOLDERS = {
@@ -374,7 +378,7 @@ class PriceForm(forms.Form):
         for number in range(self.tier_count):
             tier = tiers[number] if number < len(tiers) else {}
             self.fields[f"tier{number}_above"] = forms.IntegerField(
-                label=_("Above so many tokens of input"),
+                label=_("Above, in tokens of input"),
                 min_value=1,
                 max_value=10**9 - 1,
                 required=False,

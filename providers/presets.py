@@ -67,9 +67,7 @@ class Preset:
         """What somebody who adds one of this kind must have at hand."""
         parts = [blank.label for blank in self.blanks] or ([] if self.base_url else [_("Base URL")])
         if self.needs_credential:
-            parts.append(
-                {"aws": _("access keys or API key"), "google": _("service account")}.get(self.auth, _("API key"))
-            )
+            parts.append({"aws": _("access keys"), "google": _("service account")}.get(self.auth, _("API key")))
         return parts
 
     def fill(self, values: dict[str, str]) -> str:
