@@ -693,7 +693,7 @@ class AnswerReader:
     def _written(self, delta, index):
         if not isinstance(delta.partial_json, str):
             return _pieces_of(delta)
-        if delta.partial_json and index in self._calls:
+        if delta.partial_json and isinstance(index, int) and index in self._calls:
             self._whole.pop(index, None)
             return [ArgumentsPiece(self._calls[index], delta.partial_json)]
         return []

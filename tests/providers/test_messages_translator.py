@@ -641,6 +641,15 @@ def test_input_that_came_whole_and_in_parts_is_not_doubled():
     )[1:-1] == [ArgumentsPiece(0, '{"a":1}')]
 
 
+@pytest.mark.parametrize("index", [[], {}, None, "0", 7])
+def test_parts_of_no_known_block_are_passed_over(index):
+    start = begins(0, type="tool_use", id="t", name="f", input={})
+    lost = grows(index, "input_json_delta", partial_json="x")
+    pieces = [ToolCallPiece(0, "t", "f"), ArgumentsPiece(0, "{}"), StopPiece("tools")]
+    assert pieces_of(start, lost, ends(index), END) == pieces
+    assert pieces_of(begins(index, type="text", text="Hi"), ends(index), END) == [TextPiece("Hi"), StopPiece("end")]
+
+
 def test_a_whole_answer_is_read_into_pieces():
     body = {
         "model": "real", "stop_reason": "tool_use", "content": [
