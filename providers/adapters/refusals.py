@@ -20,21 +20,22 @@ LONGEST_RETRY_AFTER = 3600
 MOST_NESTED = 3
 # What is about the account that this server uses there, whatever the status that comes with it.
 OWN_ACCOUNT_STATUSES = {401, 402, 403}
-OWN_ACCOUNT_CODES = {
-    # OpenAI and its kin
-    "insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated",
-    "access_terminated", "invalid_api_key", "insufficient_user_quota", "insufficient_balance",
-    # Anthropic
-    "billing_error", "enforced_spend_limit_reached", "contract_spend_limit_reached",
-    "linked_organization_spend_limit_reached", "api_key_scope_missing",
+CREDENTIAL_CODES = {
+    "account_deactivated", "access_terminated", "api_key_scope_missing", "invalid_api_key",
     # Amazon
     "AccessDeniedException", "ExpiredTokenException", "IncompleteSignature", "InvalidSignatureException",
-    "MissingAuthenticationToken", "ServiceQuotaExceededException", "UnrecognizedClientException",
+    "MissingAuthenticationToken", "UnrecognizedClientException",
     # Google
-    "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "BILLING_DISABLED",
-    "CONSUMER_SUSPENDED", "PERMISSION_DENIED", "SERVICE_DISABLED", "UNAUTHENTICATED",
+    "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "CONSUMER_SUSPENDED",
+    "PERMISSION_DENIED", "SERVICE_DISABLED", "UNAUTHENTICATED",
 }  # fmt: skip
-OWN_ACCOUNT_WORDS = ("credit balance is too low", "insufficient balance")
+MONEY_CODES = {
+    "billing_error", "billing_hard_limit_reached", "billing_not_active", "contract_spend_limit_reached",
+    "enforced_spend_limit_reached", "insufficient_balance", "insufficient_quota", "insufficient_user_quota",
+    "linked_organization_spend_limit_reached", "BILLING_DISABLED", "ServiceQuotaExceededException",
+}  # fmt: skip
+# Anthropic has no code for it. At the beginning alone: further on an error may repeat what a prompt says.
+MONEY_WORDS = ("your credit balance is too low", "credit balance is too low")
 
 
 class Said(NamedTuple):
@@ -51,8 +52,12 @@ NOTHING = Said()
 
 
 def rejection(status, headers, body: bytes, scrub) -> Rejected:
-    """The error to raise for an answer that is none; ``scrub`` takes this server's credential out of a text."""
-    said = read_error(body)
+    """
+    The error to raise for an answer that is none; ``scrub`` takes this server's credential out of a text.
+
+    An account without quota or credit has the status 402 or 429, whichever one the provider has for that.
+    """
+    said, answered = read_error(body), status
     message = scrub(said.message)
     code = said.code or _amazon_code(headers)
     retry_after = _retry_after(headers)
@@ -61,12 +66,11 @@ def rejection(status, headers, body: bytes, scrub) -> Rejected:
     if status == 403 and "flagged_input" in said.reasons:
         # OpenRouter's word for what its moderation refuses: about the prompt, not about the account.
         status, code = 400, "content_filter"
-    is_own = (
-        status in OWN_ACCOUNT_STATUSES
-        or code in OWN_ACCOUNT_CODES
-        or not OWN_ACCOUNT_CODES.isdisjoint(said.reasons)
-        or any(words in (message or "").lower() for words in OWN_ACCOUNT_WORDS)
-    )
+    codes = said.reasons | {code}
+    lacks_money = not MONEY_CODES.isdisjoint(codes) or (message or "").lower().startswith(MONEY_WORDS)
+    is_own = lacks_money or status in OWN_ACCOUNT_STATUSES or not CREDENTIAL_CODES.isdisjoint(codes)
+    if lacks_money and status != 429:
+        status = 402
     kind = OwnAccount if is_own else Rejected
     return kind(
         (message or _("The provider answered with an error and did not say why."))[:1000],
@@ -74,7 +78,7 @@ def rejection(status, headers, body: bytes, scrub) -> Rejected:
         code=code[:60] if code else None,
         param=said.param and said.param[:200],
         retry_after=retry_after,
-        detail=f"{status} {message or scrub(body[:300].decode(errors='replace'))}"[:500],
+        detail=f"{answered} {message or scrub(body[:300].decode(errors='replace'))}"[:500],
     )
 
 

@@ -371,6 +371,28 @@ def test_what_is_about_this_servers_own_account_is_told_apart(status, body):
     assert isinstance(rejection(status, {}, json.dumps(body).encode(), lambda text: text), OwnAccount)
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "told"),
+    [
+        (400, {"type": "invalid_request_error", "message": "Your credit balance is too low."}, 402),
+        (403, {"type": "billing_error", "message": "x"}, 402),
+        (429, {"code": "insufficient_quota", "message": "x"}, 429),
+        (403, {"type": "permission_error", "message": "x"}, 403),
+        (400, {"code": "invalid_api_key", "message": "x"}, 400),
+    ],
+)
+def test_an_account_without_money_is_told_from_one_without_rights(status, error, told):
+    found = rejection(status, {}, json.dumps({"error": error}).encode(), lambda text: text)
+    assert isinstance(found, OwnAccount)
+    assert found.status == told
+    assert found.detail.startswith(str(status))
+
+
+def test_a_prompt_that_an_error_repeats_is_no_matter_of_the_account():
+    body = b'{"error":{"message":"Not JSON: your credit balance is too low","type":"invalid_request_error"}}'
+    assert type(rejection(400, {}, body, lambda text: text)) is Rejected
+
+
 def test_a_prompt_that_a_moderation_refuses_is_not_a_matter_of_the_account():
     metadata = {"reasons": ["violence"], "flagged_input": "…", "provider_name": "X"}
     body = json.dumps({"error": {"code": 403, "message": "Flagged.", "metadata": metadata}}).encode()
