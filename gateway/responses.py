@@ -38,7 +38,8 @@ STATEFUL = {"openai", "azure"}
 COUNT = "input_tokens"
 ENDS = {b'"response.completed"', b'"response.incomplete"'}
 # As they stand in JSON; within a text the quotes would be escaped.
-RESPONSE, PROOF, REFERENCE = b'"response"', b'"encrypted_content"', b'"item_reference"'
+RESPONSE, PROOF, REFERENCE, REASONING = b'"response"', b'"encrypted_content"', b'"item_reference"', b'"reasoning"'
+ITEM_DONE = b'"response.output_item.done"'
 FALSE = msgspec.Raw(b"false")
 MOST_ITEMS = 100
 
@@ -163,13 +164,13 @@ async def _asked_first(model, caller, runtime):
 
 async def _going_on(fields, thinker, caller, runtime):
     """
-    ``(fields, ids)``: the request with what it goes on from, and the items that it names, put into its input; and
-    the responses that it goes on from, oldest first. Thoughts are told again to ``thinker`` alone, a model's id.
+    ``(fields, own, ids)``: the request with what it goes on from before its own input; that own input, with the items
+    that it names; and the responses that it goes on from, oldest first.
 
-    Raises ``InvalidRequest`` and ``GatewayError``.
+    Thoughts are told again to ``thinker`` alone, a model's id. Raises ``InvalidRequest`` and ``GatewayError``.
     """
     previous = field(fields, "previous_response_id", str, what=_("a string"))
-    asked, ids, earlier = fields.get("input"), [], []
+    own, ids, earlier = bytes(fields.get("input", b"null")), [], []
     if previous is not None:
         fields = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
         try:
@@ -178,39 +179,54 @@ async def _going_on(fields, thinker, caller, runtime):
             )
         except StoredResponse.DoesNotExist:
             raise stored_responses.previous_not_found() from None
-    if asked is not None and REFERENCE in bytes(asked):
-        asked = await _with_named_items(asked, thinker, caller, runtime)
+    if REFERENCE in own or REASONING in own:
+        own = await _with_named_items(own, thinker, caller, runtime)
+        fields = fields | {"input": msgspec.Raw(own)}
     if earlier:
         before = msgspec.json.encode(earlier)[1:-1]
-        own = bytes(asked).strip() if asked is not None else b"[]"
-        if own.startswith(b"["):
-            own = own[1:-1].strip()
-        elif own != b"null":
-            own = msgspec.json.encode({"role": "user", "content": msgspec.Raw(own)})
-        else:
-            own = b""
-        asked = msgspec.Raw(b"[" + b",".join(part for part in (before, own) if part) + b"]")
-    return (fields if asked is None else fields | {"input": asked}), ids
+        after = own[1:-1].strip()
+        if own.startswith(b'"'):
+            after = msgspec.json.encode({"role": "user", "content": msgspec.Raw(own)})
+        elif not own.startswith(b"["):
+            after = b""
+        joined = b",".join(part for part in (before, after) if part)
+        fields = fields | {"input": msgspec.Raw(b"[" + joined + b"]")}
+    return fields, own, ids
 
 
 async def _with_named_items(asked, thinker, caller, runtime):
-    """``asked`` with the items in the place of the references that it makes to them."""
+    """
+    ``asked`` with stored items in the place of references to them, and of thoughts that lack what makes them legible.
+
+    Thoughts that are not stored, or that the model cannot read, are left out: no provider would find them.
+    """
     try:
         items = msgspec.json.decode(asked, type=list)
     except UNREADABLE:
         return asked
-    names = {item["id"] for item in items if _is_reference(item)}
+    names = {item["id"] for item in items if _is_reference(item) or _is_illegible(item)}
     if not names:
         return asked
     found = await runtime.stored_responses.ask(stored_responses.named_items, names, caller.workspace_id, thinker)
-    if names - found.keys():
+    if any(_is_reference(item) and item["id"] not in found for item in items):
         raise stored_responses.item_not_found()
-    told = [found[item["id"]] if _is_reference(item) else item for item in items]
-    return msgspec.Raw(msgspec.json.encode([item for item in told if item is not None]))
+    told = [found.get(item["id"]) if _is_reference(item) or _is_illegible(item) else item for item in items]
+    return msgspec.json.encode([item for item in told if item is not None])
 
 
 def _is_reference(item):
     return isinstance(item, dict) and item.get("type") == "item_reference" and isinstance(item.get("id"), str)
+
+
+def _is_illegible(item):
+    """Whether an item is thoughts of which only the id says which they were."""
+    return (
+        isinstance(item, dict)
+        and item.get("type") == "reasoning"
+        and isinstance(item.get("id"), str)
+        and not item.get("encrypted_content")
+        and not item.get("content")
+    )
 
 
 # The answer ------------------------------------------------------------------------------------------------------
@@ -224,6 +240,7 @@ class Passage:
         self.stores = self.shows_reasoning = self.patches = False
         self.previous = []
         self.input = b"[]"
+        self.items = []
 
     async def prepare(self, call):
         """
@@ -239,9 +256,8 @@ class Passage:
         self.stores = stores is None or stores
         include = field(fields, "include", list[str], what=_("a list of strings")) or []
         self.shows_reasoning = ENCRYPTED in include
-        self.input = bytes(fields.get("input", b"[]"))
         target, thinker = await _asked_first(call.model, call.caller, self.runtime)
-        fields, self.previous = await _going_on(fields, thinker, call.caller, self.runtime)
+        fields, self.input, self.previous = await _going_on(fields, thinker, call.caller, self.runtime)
         self.patches = self.stores or bool(self.previous)
         if self.stores:
             fields = fields | {"store": FALSE}
@@ -269,7 +285,8 @@ class Passage:
 
     async def _events(self, call, chunk):
         """The events in ``chunk``: only those that hold a response or a proof are looked into."""
-        if not ((self.patches and RESPONSE in chunk) or (not self.shows_reasoning and PROOF in chunk)):
+        is_item = self.stores and ITEM_DONE in chunk
+        if not (is_item or (self.patches and RESPONSE in chunk) or (not self.shows_reasoning and PROOF in chunk)):
             return chunk
         return b"".join([await self._event(call, event) for event in EventSplitter().feed(chunk)])
 
@@ -279,6 +296,8 @@ class Passage:
             response = _OBJECT.decode(said["response"]) if "response" in said else None
         except UNREADABLE:
             return event.raw
+        if self.stores and bytes(said.get("type", b"")) == ITEM_DONE and "item" in said:
+            self.items.append(said["item"])
         if response is not None and bytes(said.get("type", b"")) in ENDS:
             said["response"] = await self._ended(call, response)
         elif response is not None:
@@ -302,6 +321,11 @@ class Passage:
             told["output"] = [_without_proof(item) for item in _items_in(told["output"])]
         return told
 
+    def _output(self, response):
+        """What the model wrote: some providers tell of items one by one and not again where they end."""
+        output = bytes(response.get("output", b"null"))
+        return output if output.strip(b" []\n\r\t") not in (b"", b"null") else msgspec.json.encode(self.items)
+
     async def _ended(self, call, response):
         """The whole response, stored where that is wanted and works."""
         if not self.stores:
@@ -315,7 +339,7 @@ class Passage:
             provider_model_id=target.provider_model_id,
             shows_reasoning=self.shows_reasoning,
             input=self.input,
-            output=bytes(response.get("output", b"[]")),
+            output=self._output(response),
             response=msgspec.json.encode({name: value for name, value in told.items() if name != "output"}),
         )
         return told | {"store": is_stored}

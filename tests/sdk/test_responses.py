@@ -246,6 +246,29 @@ def test_items_are_named_instead_of_repeated(client, upstream):
     assert raised.value.code == "item_not_found"
 
 
+def test_a_history_that_the_caller_keeps_may_hold_reasoning_by_name_alone(client, upstream):
+    upstream.play("native-test", Script(reasoning=("Hm.",)))
+    first = client.responses.create(model="native-test", input="Hello", reasoning={"effort": "low"})
+    history = [{"role": "user", "content": "Hello"}, *first.output, {"role": "user", "content": "So?"}]
+    client.responses.create(model="native-test", input=history)
+    sent = upstream.calls[-1].json["input"]
+    assert [item["type"] for item in sent[1:3]] == ["reasoning", "message"]
+    assert sent[1]["encrypted_content"].startswith("gAAAA")
+    for unknown in ({"id": "rs_unknown", "type": "reasoning", "summary": []}, first.output[0]):
+        client.responses.create(model="gpt-test", input=[history[0], unknown, history[-1]])
+        assert [item["content"] for item in upstream.calls[-1].json["input"]] == ["Hello", "So?"]
+
+
+def test_a_reference_is_listed_as_what_it_stands_for(client, upstream):
+    first = client.responses.create(model="native-test", input="Hello")
+    reference = {"type": "item_reference", "id": first.output[0].id}
+    second = client.responses.create(model="native-test", input=[reference, {"role": "user", "content": "So?"}])
+    items = list(client.responses.input_items.list(second.id, order="asc"))
+    assert [item.content[0].text for item in items] == ["token " * 8, "So?"]
+    client.responses.create(model="native-test", input="And?", previous_response_id=second.id)
+    assert b"item_reference" not in upstream.calls[-1].body
+
+
 def test_input_items_are_listed_in_pages(client, upstream):
     first = client.responses.create(model="native-test", input="One")
     second = client.responses.create(model="native-test", input="Two", previous_response_id=first.id)

@@ -1,0 +1,159 @@
+"""What of a response passes to its caller, and what is made of it on the way."""
+
+import json
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from gateway.responses import Passage
+from providers.sse import EventSplitter
+from tests.providers.test_responses import event, whole
+
+MESSAGE = {"type": "message", "id": "msg_1", "content": [{"type": "output_text", "text": "Hi"}]}
+REASONING = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}
+
+
+class Store:
+    """Keeps what it is given, where it works."""
+
+    def __init__(self, *, works=True):
+        self.works, self.kept = works, []
+
+    async def keep(self, **named):
+        self.kept.append(named)
+        return self.works
+
+
+def passage(*, stores=True, previous=(), shows_reasoning=False, works=True):
+    made = Passage(SimpleNamespace(stored_responses=Store(works=works)))
+    made.stores, made.previous, made.shows_reasoning = stores, list(previous), shows_reasoning
+    made.patches, made.input = stores or bool(previous), b'"Hello"'
+    return made
+
+
+async def passed(made, *chunks, stream=True):
+    call = SimpleNamespace(
+        id="req_01ABC",
+        stream=stream,
+        caller=SimpleNamespace(workspace_id=1),
+        plan=SimpleNamespace(target=SimpleNamespace(provider_model_id=7)),
+    )
+
+    async def answer():
+        for chunk in chunks:
+            yield chunk
+
+    return [chunk async for chunk in made.through(call, answer())]
+
+
+def said(chunks):
+    return [json.loads(each.data) for each in EventSplitter().feed(b"".join(chunks))]
+
+
+STREAM = [
+    event("response.created", sequence_number=0, response=whole(status="in_progress")),
+    event("response.output_text.delta", sequence_number=1, delta='Its "response": {"id": "resp_1"} is'),
+    event("response.output_item.done", sequence_number=2, item=REASONING),
+    event("response.output_item.done", sequence_number=3, item=MESSAGE),
+    event("response.completed", sequence_number=4, response=whole(output=[REASONING, MESSAGE])),
+]
+
+
+@pytest.mark.anyio
+async def test_a_response_goes_out_under_the_id_that_it_is_stored_under():
+    made = passage(previous=["resp_0"])
+    events = said(await passed(made, *STREAM))
+    for each in (events[0], events[-1]):
+        told = each["response"]
+        assert (told["id"], told["store"], told["previous_response_id"]) == ("resp_01ABC", True, "resp_0")
+    [kept] = made.runtime.stored_responses.kept
+    assert (kept["id"], kept["previous"], kept["provider_model_id"]) == ("resp_01ABC", ["resp_0"], 7)
+    assert json.loads(kept["output"]) == [REASONING, MESSAGE]
+    assert "output" not in json.loads(kept["response"])
+
+
+@pytest.mark.anyio
+async def test_what_needs_no_change_passes_byte_for_byte():
+    made = passage(stores=False, shows_reasoning=True)
+    assert await passed(made, *STREAM) == STREAM
+    assert made.runtime.stored_responses.kept == []
+    assert (await passed(passage(), *STREAM))[1] == STREAM[1]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stores", [True, False])
+async def test_encrypted_thoughts_stay_here_unless_they_were_asked_for(stores):
+    chunks = await passed(passage(stores=stores), *STREAM)
+    assert b"gAAAA" not in b"".join(chunks)
+    assert said(chunks)[-1]["response"]["output"] == [{"type": "reasoning", "id": "rs_1", "summary": []}, MESSAGE]
+    assert b"gAAAA" in b"".join(await passed(passage(stores=stores, shows_reasoning=True), *STREAM))
+
+
+@pytest.mark.anyio
+async def test_the_same_holds_for_a_whole_answer():
+    made = passage()
+    [body] = await passed(made, json.dumps(whole(output=[REASONING, MESSAGE])).encode(), stream=False)
+    told = json.loads(body)
+    assert (told["id"], told["store"]) == ("resp_01ABC", True)
+    assert "encrypted_content" not in told["output"][0]
+    assert json.loads(made.runtime.stored_responses.kept[0]["output"])[0] == REASONING
+
+
+@pytest.mark.anyio
+async def test_what_could_not_be_stored_is_not_said_to_be():
+    events = said(await passed(passage(works=False), *STREAM))
+    assert events[-1]["response"]["store"] is False
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("output", [None, []])
+async def test_an_answer_whose_end_is_silent_about_it_is_stored_by_its_items(output):
+    made = passage()
+    await passed(made, *STREAM[:-1], event("response.completed", response=whole(output=output)))
+    assert json.loads(made.runtime.stored_responses.kept[0]["output"]) == [REASONING, MESSAGE]
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_was_cut_short_is_stored_and_one_that_failed_is_not():
+    made = passage()
+    await passed(made, event("response.incomplete", response=whole(status="incomplete", output=[MESSAGE])))
+    await passed(made, event("response.failed", response=whole(status="failed")))
+    assert len(made.runtime.stored_responses.kept) == 1
+
+
+@pytest.mark.anyio
+async def test_several_events_in_one_chunk_keep_their_order():
+    chunks = await passed(passage(), b"".join(STREAM))
+    assert [each["sequence_number"] for each in said(chunks)] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'event: response.created\ndata: {"type":"response.created","response":null}\n\n',
+        b'data: {"type":"response.created","response":[3]}\n\n',
+        b'data: "response"\n\n',
+        b'data: {"response"\n\n',
+        b'event: "response"\n\n',
+        b': "response"\n\n',
+        b'data: {"type":"response.output_item.done","item":{"encrypted_content"\xff}}\n\n',
+        b'data: {"type":3,"item":"\\"encrypted_content\\""}\n\n',
+    ],
+)
+async def test_events_of_any_shape_pass_as_they_are(odd):
+    assert await passed(passage(), odd) == [odd]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("body", [b"", b"[]", b'"response"', b"\xff"])
+async def test_bodies_of_any_shape_pass_as_they_are(body):
+    assert await passed(passage(), body, stream=False) == [body]
+
+
+@pytest.mark.anyio
+async def test_an_event_over_several_lines_and_without_a_name_is_understood():
+    raw = b'data: {"type":"response.completed",\ndata: "response":' + msgspec.json.encode(whole()) + b"}\n\n"
+    [ended] = said(await passed(passage(), raw))
+    assert ended["response"]["id"] == "resp_01ABC"
