@@ -123,7 +123,7 @@ class ProviderForm(CredentialFields):
             address.widget.attrs["aria-required"] = "true"
         for blank in preset.blanks:
             self.fields[blank.name] = forms.RegexField(
-                blank.pattern,
+                rf"^(?:{blank.pattern})\Z",
                 label=blank.label,
                 initial=blank.initial,
                 required=False,
