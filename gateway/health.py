@@ -4,8 +4,13 @@ import time
 
 from providers.errors import OwnAccount, Rejected, Unreachable
 
-# The caller's own mistakes say nothing of the provider.
-CALLERS_STATUSES = {400, 404, 413, 415, 422}
+# The caller's own mistakes: the provider that tells of them is well, and every other would say the same.
+FINAL_STATUSES = {400, 413, 415, 422}
+
+
+def is_callers_mistake(error):
+    """Whether ``error``, a ``ProviderError``, is about the request and not about who was asked."""
+    return isinstance(error, Rejected) and not isinstance(error, OwnAccount) and error.status in FINAL_STATUSES
 
 
 class Rest:
@@ -25,44 +30,43 @@ class Health:
     Which targets rest after failing time and again, in this process.
 
     A resting one stands behind the others and is never refused: where nobody else is left, it is asked. When its rest
-    is over one request tries it; the next rest is twice as long, up to ``LONGEST``.
+    is over one request tries it; the next rest is twice as long, up to ``LONGEST``. A provider that says how long it
+    wants to be left alone is taken at its word.
     """
 
     FAILURES = 3
     SHORTEST = 5.0
     LONGEST = 120.0
 
-    def __init__(self):
+    def __init__(self, clock=time.monotonic):
+        self._clock = clock
         self._rests: dict[tuple, Rest] = {}
 
     def ordered(self, targets):
         """``targets`` with those that rest behind the others."""
         if not self._rests:
             return targets
-        now = time.monotonic()
-        return sorted(targets, key=lambda target: self._rests_at(target, now))
+        now = self._clock()
+        return sorted(targets, key=lambda target: any(rest.until > now for rest in self._rests_of(target)))
 
-    def _rests_at(self, target, now):
-        resting = False
-        for key in _keys(target):
-            rest = self._rests.get(key)
-            if rest is None or not rest.until:
-                continue
-            if rest.until <= now:
-                # This request is its trial; until it has ended, others go elsewhere.
-                rest.until, rest.on_trial = now + rest.seconds, True
-            else:
-                resting = True
-        return resting
+    def asked(self, target):
+        """Note that one of several is asked: the trial of a target whose rest is over, and others go elsewhere."""
+        if self._rests:
+            now = self._clock()
+            for rest in self._rests_of(target):
+                if rest.until and rest.until <= now:
+                    rest.until, rest.on_trial = now + min(rest.seconds, self.LONGEST), True
 
     def succeeded(self, target):
+        """``target`` answered: it is well."""
         if self._rests:
             for key in _keys(target):
                 self._rests.pop(key, None)
 
     def failed(self, target, error):
-        """Count a failure of the provider's; a caller's mistake is none."""
-        if isinstance(error, Rejected) and not isinstance(error, OwnAccount) and error.status in CALLERS_STATUSES:
+        """Count a failure of the provider's; one that tells its caller of a mistake is well."""
+        if is_callers_mistake(error):
+            self.succeeded(target)
             return
         key = _keys(target)[isinstance(error, Unreachable | OwnAccount)]
         rest = self._rests.setdefault(key, Rest())
@@ -70,15 +74,14 @@ class Health:
         asked = getattr(error, "retry_after", None) or 0
         if rest.failures < self.FAILURES and not asked and not isinstance(error, OwnAccount):
             return
-        now = time.monotonic()
+        now = self._clock()
         if rest.until <= now or rest.on_trial:
-            rest.seconds = min(max(rest.seconds * 2, self.SHORTEST, asked), max(self.LONGEST, asked))
+            least = max(rest.seconds * 2, asked) or self.SHORTEST
+            rest.seconds = min(least, max(self.LONGEST, asked))
             rest.until, rest.on_trial = now + rest.seconds, False
 
-    def resting(self):
-        """How many targets and providers rest now."""
-        now = time.monotonic()
-        return sum(rest.until > now for rest in self._rests.values())
+    def _rests_of(self, target):
+        return [rest for key in _keys(target) if (rest := self._rests.get(key))]
 
 
 def _keys(target):

@@ -21,6 +21,8 @@ from providers.tokens import count_tokens
 log = structlog.get_logger(__name__)
 
 LARGE_ANSWER = 100_000
+# So much of a stream without a word in it is held back while another target could still answer in its place.
+MOST_HELD = 64 * 1024
 
 
 async def complete(call, runtime):
@@ -34,10 +36,15 @@ async def complete(call, runtime):
     rates = plan.target.rates_at(call.received_at)
     opened = call.opened(plan.target, rates and rates.price_id)
     meter = Meter(call, rates, lambda: count_prompt(call), opened.input_estimate)
-    try:
-        exchange = Exchange(call, plan, meter)
-    except InvalidRequest as error:
-        raise errors.invalid(error) from None
+    while True:
+        try:
+            exchange = Exchange(call, plan, meter)
+            break
+        except InvalidRequest as error:
+            # What cannot be said to one target may be said to the next.
+            if not plan.skip():
+                raise errors.invalid(error) from None
+            meter.restart(plan.target, plan.target.rates_at(call.received_at))
     try:
         entry = runtime.journal.open(call.ulid, opened)
     except JournalFull as error:
@@ -49,7 +56,8 @@ async def complete(call, runtime):
     try:
         while True:
             try:
-                first = await exchange.begin(runtime.upstream)
+                beginning = exchange.begin(runtime.upstream)
+                first = await (plan.in_time(beginning) if plan.retried else beginning)
                 break
             except ProviderError as error:
                 exchange.close()
@@ -88,15 +96,19 @@ async def _another(call, plan, meter, runtime, error):
     """The next attempt's ``Exchange`` after ``error``; raises ``error`` where there is none."""
     plan.failed(error)
     first = plan.target
-    while await plan.goes_on(error):
+    is_another = await plan.goes_on(error)
+    while is_another:
         target = plan.target
-        meter.restart(None if target is first and meter.fallback is None else target, target.rates_at(call.received_at))
-        log.info("trying again", request_id=call.id, provider=target.provider_name, after=error.detail or error.message)
         try:
-            return Exchange(call, plan, meter)
+            exchange = Exchange(call, plan, meter)
         except InvalidRequest:
             # What could be said to the first target cannot be said to this one.
+            is_another = plan.skip()
             continue
+        meter.restart(None if target is first and meter.fallback is None else target, target.rates_at(call.received_at))
+        log.info("trying again", request_id=call.id, provider=target.provider_name, after=error.detail or error.message)
+        return exchange
+    plan.target = first
     raise error
 
 
@@ -133,6 +145,7 @@ class Exchange:
         self.owes_usage = False
         self.dresses = call.flavour.rewrites(call.format.NAME, target)
         self._failure = self._splitter = self._reader = self._from = self._to = self._last = None
+        self._holds = plan.has_others
         if self.format is call.format:
             call.dropped = []
             self._pass_on()
@@ -196,7 +209,8 @@ class Exchange:
         """
         Ask, and return the first bytes for the caller: the whole of an answer that is not streamed.
 
-        Raises ``ProviderError``; nothing has gone to the caller then. ``is_complete`` says that there is no more.
+        While another target could answer, a stream's first word is waited for. ``is_complete`` says that there is no
+        more. Raises ``ProviderError``; nothing has gone to the caller then.
         """
         self.response = await self._open(upstream)
         self.meter.upstream_request_id = self.adapter.request_id(self.response)
@@ -215,11 +229,12 @@ class Exchange:
         self._reader = self.format.StreamReader(self.meter, hide_usage=self.hides_usage)
         if self._from:
             self._pieces, self._writer = self._from.AnswerReader(), self._to.AnswerWriter(self._reply)
+        held = b""
         while True:
-            if passed := await self._next():
-                return passed
-            if self.is_complete:
-                return b""
+            held += await self._next()
+            has_begun = not self._holds or self.meter.first_token is not None or len(held) > MOST_HELD
+            if self.is_complete or (held and has_begun):
+                return held
             if self._failure:
                 raise self._failure
 

@@ -7,14 +7,16 @@ import random
 from django.utils.translation import gettext_noop
 
 from gateway import errors
-from providers.errors import OwnAccount, Rejected, Unreachable
+from gateway.health import is_callers_mistake
+from providers.errors import OwnAccount, Rejected, TimedOut, Unreachable
 
 _ = gettext_noop
-# From the request's arrival to the last moment at which another attempt may begin.
+# From the request's arrival to the moment by which every attempt after the first must have begun its answer.
 DEADLINE_SECONDS = 600.0
 # Retries are at most a tenth of the requests, so that a provider in trouble is not buried; a few are free.
 RETRY_SHARE = 0.1
-MOST_SAVED_RETRIES = 20.0
+FREE_RETRIES = 10.0
+MOST_SAVED_RETRIES = 100.0
 # A caller is kept waiting for so long at most; what a provider asks beyond that is for the caller to wait.
 LONGEST_PAUSE = 5.0
 # The formats that can stand in for each other.
@@ -23,8 +25,8 @@ CONVERSATIONS = {"chat_completions", "completions", "messages", "responses"}
 ABILITIES = {None: _("text generation"), "embeddings": _("embeddings"), "moderations": _("moderation")}
 # Another attempt at the same target may help with these; the rest needs another target.
 PASSING_STATUSES = {408, 409, 429, 500, 502, 503, 504, 529}
-# The caller's own mistakes: every target would say the same.
-FINAL_STATUSES = {400, 413, 415, 422}
+# What a provider says of the whole account, whichever of its models was asked.
+ACCOUNT_STATUSES = {401, 402, 429}
 
 
 def models_of(organization_id, snapshot):
@@ -55,10 +57,22 @@ class Plan:
 
     def __init__(self, call, targets, router):
         self.call = call
-        self.target, *self._later = targets
+        self._later = targets[1:]
         self._router = router
         self.retried = False
-        self.format_name = router.format_for(call.format.NAME, self.target)
+        self._ask(targets[0])
+
+    @property
+    def has_others(self):
+        """Whether another target is left to be asked."""
+        return bool(self._later)
+
+    def skip(self):
+        """Go on to the next target, as the current one cannot be told the request; whether there is one."""
+        if self._later:
+            self._ask(self._later.pop(0))
+            return True
+        return False
 
     async def goes_on(self, error):
         """
@@ -67,32 +81,47 @@ class Plan:
         Waits where waiting is part of it. What the caller got wrong is not tried again, nor what ran out of time at
         the same provider: it may have done the work. All within the deadline and the budget for retries.
         """
-        if self._lacks_endpoint(error):
+        if self._lacks_endpoint(error) and self._router.spend_retry():
             self.format_name = self.target.main_format
             return True
-        status = error.status if isinstance(error, Rejected) and not isinstance(error, OwnAccount) else None
-        if status in FINAL_STATUSES:
+        if is_callers_mistake(error):
             return False
-        same = not self._later and not self.retried
+        has_others = bool(self._later)
+        if isinstance(error, TimedOut) or (isinstance(error, OwnAccount) and error.status in ACCOUNT_STATUSES):
+            provider_id = self.target.provider_id
+            self._later = [target for target in self._later if target.provider_id != provider_id]
         pause = 0.0
-        if same:
-            if not (isinstance(error, Unreachable) or status in PASSING_STATUSES):
+        if not self._later:
+            if has_others or self.retried or not _may_pass(error):
                 return False
             asked = error.retry_after if isinstance(error, Rejected) else None
-            if status == 429 and asked is None:
+            pause = (asked or 0.1) + random.uniform(0.0, 0.3)  # noqa: S311 - jitter
+            if (asked or 0) > LONGEST_PAUSE:
                 return False
-            pause = random.uniform(0.1, 0.4) if asked is None else asked  # noqa: S311 - jitter
-        elif not self._later:
-            return False
-        if pause > LONGEST_PAUSE or self.call.elapsed() + pause > DEADLINE_SECONDS or not self._router.spend_retry():
+        if self.call.elapsed() + pause > self._router.deadline or not self._router.spend_retry():
             return False
         if pause:
             await asyncio.sleep(pause)
         self.retried = True
         if self._later:
-            self.target = self._later.pop(0)
-        self.format_name = self._router.format_for(self.call.format.NAME, self.target)
+            self._later = list(self._router.health.ordered(self._later))
+            self._ask(self._later.pop(0))
+            self._router.health.asked(self.target)
+        else:
+            self._ask(self.target)
         return True
+
+    async def in_time(self, beginning):
+        """What ``beginning``, a later attempt, returns. Raises ``TimedOut`` where the deadline comes first."""
+        try:
+            async with asyncio.timeout(max(self._router.deadline - self.call.elapsed(), 0.001)):
+                return await beginning
+        except TimeoutError as error:
+            raise TimedOut(_("The provider did not answer in time."), repr(error), timeout="first_byte") from None
+
+    def _ask(self, target):
+        self.target = target
+        self.format_name = self._router.format_for(self.call.format.NAME, target)
 
     def _lacks_endpoint(self, error):
         """Whether the provider seems to know nothing of the format in which it was asked, though of its main one."""
@@ -111,11 +140,12 @@ class Plan:
 class Router:
     """What one process knows of targets beside the snapshot: which rest, what they lack, how many retries are left."""
 
-    def __init__(self, keeper, health, alerts):
+    def __init__(self, keeper, health, alerts, *, deadline=DEADLINE_SECONDS):
         self.keeper = keeper
         self.health = health
         self.alerts = alerts
-        self._retries = MOST_SAVED_RETRIES / 2
+        self.deadline = deadline
+        self._retries = FREE_RETRIES
         self._lacking = set()
 
     async def plan(self, call):
@@ -130,6 +160,8 @@ class Router:
                 raise errors.unable_model(call.model, ABILITIES.get(call.format.NAME, ABILITIES[None]))
             raise errors.unusable_provider(targets[0].provider_name)
         self._retries = min(self._retries + RETRY_SHARE, MOST_SAVED_RETRIES)
+        if len(targets) > 1:
+            self.health.asked(usable[0])
         return Plan(call, usable, self)
 
     def offers(self, target, format_name):
@@ -140,7 +172,7 @@ class Router:
 
     def format_for(self, format_name, target):
         """The format in which ``target`` is asked: the caller's own wherever it has it."""
-        if format_name in target.endpoints and (target.provider_id, format_name) not in self._lacking:
+        if format_name in target.endpoints and (target.provider_model_id, format_name) not in self._lacking:
             return format_name
         return target.main_format
 
@@ -156,7 +188,7 @@ class Router:
         target = plan.target
         if plan.format_name != plan.call.format.NAME and plan.call.format.NAME in target.endpoints:
             # Asked in its main format because it knew nothing of the other: it need not be tried each time.
-            self._lacking.add((target.provider_id, plan.call.format.NAME))
+            self._lacking.add((target.provider_model_id, plan.call.format.NAME))
         self.health.succeeded(target)
         self.alerts.succeeded(target)
 
@@ -164,6 +196,15 @@ class Router:
         """Note that ``target`` failed with ``error``."""
         self.health.failed(target, error)
         self.alerts.failed(target, error)
+
+
+def _may_pass(error):
+    """Whether the same target may answer a moment later, and cannot have done the work meanwhile."""
+    if isinstance(error, Unreachable):
+        return error.timeout is None
+    if not isinstance(error, Rejected) or isinstance(error, OwnAccount):
+        return False
+    return error.status in PASSING_STATUSES and (error.status != 429 or error.retry_after is not None)
 
 
 def _drawn(route):
