@@ -1,6 +1,7 @@
 """Tells administrators of a provider's account in trouble: gathered as requests meet it, written once a second."""
 
 import asyncio
+import time
 
 import structlog
 from django.db import Error, connection
@@ -13,6 +14,10 @@ log = structlog.get_logger(__name__)
 SECONDS = 1.0
 
 
+# A model that was forbidden so long ago is not waited for any more.
+FORBIDDEN_SECONDS = 600.0
+
+
 class Alerts:
     """What one process has met and not written yet. Nothing waits for it, and a database that is away delays it."""
 
@@ -20,6 +25,8 @@ class Alerts:
         self._keeper = keeper
         self._met: dict[tuple[int, str], list] = {}
         self._recovered: set[int] = set()
+        # A provider may forbid one model and answer for the others: which, and since when.
+        self._forbidden: dict[int, dict[int, float]] = {}
         self._wake = asyncio.Event()
         self._task = None
 
@@ -31,44 +38,61 @@ class Alerts:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         if self._met or self._recovered:
-            await asyncio.to_thread(self._write)
+            await self._write()
 
     def failed(self, target, error):
         """A provider refused the account that this server has there."""
         if isinstance(error, OwnAccount):
+            provider_id = target.provider_id
+            if error.status == 403:
+                self._forbidden.setdefault(provider_id, {})[target.provider_model_id] = time.monotonic()
             kind = ProviderAlert.Kind.QUOTA if error.status in {402, 429} else ProviderAlert.Kind.CREDENTIAL
-            met = self._met.setdefault((target.provider_id, str(kind)), [error.message, 0])
-            met[1] += 1
-            self._recovered.discard(target.provider_id)
-            self._wake.set()
+            self._meet((provider_id, str(kind)), error.message, 1)
+            self._recovered.discard(provider_id)
 
     def succeeded(self, target):
         """A provider answered: nothing to tell, unless it had an alert."""
-        if target.provider_id in self._keeper.current.alerting and target.provider_id not in self._recovered:
-            self._recovered.add(target.provider_id)
+        provider_id = target.provider_id
+        if provider_id not in self._keeper.current.alerting or provider_id in self._recovered:
+            return
+        forbidden = self._forbidden.get(provider_id, {})
+        forbidden.pop(target.provider_model_id, None)
+        since = time.monotonic() - FORBIDDEN_SECONDS
+        if not any(moment > since for moment in forbidden.values()):
+            self._forbidden.pop(provider_id, None)
+            self._recovered.add(provider_id)
             self._wake.set()
+
+    def _meet(self, key, message, count):
+        met = self._met.setdefault(key, [message, 0])
+        met[0], met[1] = message, met[1] + count
+        self._wake.set()
 
     async def _run(self):
         while True:
             await self._wake.wait()
             await asyncio.sleep(SECONDS)
             self._wake.clear()
-            await asyncio.to_thread(self._write)
-            if self._met:
-                self._wake.set()
+            await self._write()
 
-    def _write(self):
+    async def _write(self):
         met, self._met = self._met, {}
-        recovered, self._recovered = self._recovered, set()
-        try:
-            for provider_id in recovered - {provider_id for provider_id, _ in met}:
-                resolve_alerts(provider_id=provider_id)
-            for (provider_id, kind), (message, count) in met.items():
-                raise_alert(provider_id=provider_id, kind=kind, message=message, count=count)
-        except Error as error:
-            log.warning("alerts not written yet", error=str(error).strip())
-            for key, (message, count) in met.items():
-                again = self._met.setdefault(key, [message, 0])
-                again[1] += count
-        finally:
-            connection.close()
+        recovered, self._recovered = self._recovered - {provider_id for provider_id, _ in met}, set()
+        await asyncio.to_thread(_write, met, recovered)
+        # What could not be written is left in there.
+        for key, (message, count) in met.items():
+            self._meet(key, message, count)
+
+
+def _write(met, recovered):
+    """Write alerts, taking out of ``met`` what is written. Those that have recovered would be noticed again."""
+    try:
+        for provider_id in recovered:
+            resolve_alerts(provider_id=provider_id)
+        for key, (message, count) in list(met.items()):
+            raise_alert(provider_id=key[0], kind=key[1], message=message, count=count)
+            del met[key]
+    except Error as error:
+        log.warning("alerts not written yet", error=str(error).strip())
+    finally:
+        connection.close()
