@@ -39,9 +39,17 @@ def resolve_alerts(*, provider_id):
         bump_revision()
 
 
+def close_alerts(provider):
+    """Take every open alert of a provider back, whose credential is another one now; the caller audits that."""
+    provider.alerts.filter(resolved_at=None).update(resolved_at=timezone.now())
+
+
 def open_alerts(organization):
     """The alerts that an administrator should see, the latest first, each with its provider."""
     alerts = ProviderAlert.objects.filter(
-        provider__organization=organization, provider__removed_at=None, resolved_at=None
+        provider__organization=organization,
+        provider__removed_at=None,
+        provider__disabled_at=None,
+        resolved_at=None,
     )
     return alerts.select_related("provider")

@@ -17,6 +17,7 @@ from console.revision import bump_revision
 from providers import credentials, discovery
 from providers.adapters.extras import missing_extra
 from providers.adapters.vertex import is_key_file
+from providers.alerts import close_alerts
 from providers.capabilities import in_order
 from providers.catalog.lookup import catalogs_of, entries_of
 from providers.discovery import RemoteModel
@@ -90,6 +91,7 @@ def update_provider(*, provider, name, base_url, actor, credential=None, **timeo
         provider.sealed_credential, provider.credential_hint = credentials.VOID, ""
     if moved:
         provider.approved_private_origin = ""
+        close_alerts(provider)
     provider.full_clean(exclude=["base_url"])
     provider.save()
     after = {field: getattr(provider, field) for field in changing}
@@ -114,6 +116,7 @@ def set_credential(*, provider, credential, actor):
     provider.sealed_credential = credentials.seal(credential, provider=provider)
     provider.credential_hint = named[-4:] if len(named) >= 12 else ""
     provider.save(update_fields=["sealed_credential", "credential_hint"])
+    close_alerts(provider)
     _audit(provider, actor, "provider.credential_set")
 
 
@@ -166,6 +169,7 @@ def remove_credential(*, provider, actor):
     if provider.sealed_credential is not None:
         provider.sealed_credential, provider.credential_hint = None, ""
         provider.save(update_fields=["sealed_credential", "credential_hint"])
+        close_alerts(provider)
         _audit(provider, actor, "provider.credential_removed")
 
 
