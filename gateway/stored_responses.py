@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore
 
 import msgspec
 import structlog
@@ -21,6 +22,8 @@ SECONDS = 5.0
 # An answer that is ready waits less for being stored: who asked for it is waiting, too.
 KEEP_SECONDS = 2.0
 THREADS = 4
+# While the database is silent, no more than so many questions, each with what it would store, are held in memory.
+MOST_WAITING = 256
 # What fails as soon as this on a connection that was there before is worth a second try on a new one.
 STALE_SECONDS = 0.5
 # Items that every provider understands.
@@ -59,6 +62,7 @@ class StoredResponses:
 
     def __init__(self):
         self._executor = ThreadPoolExecutor(THREADS, "stored-responses")
+        self._room = BoundedSemaphore(MOST_WAITING)
 
     def close(self):
         for _each in range(THREADS):
@@ -70,13 +74,24 @@ class StoredResponses:
         What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer within ``seconds``,
         and what ``function`` raises otherwise.
         """
-        work = asyncio.get_running_loop().run_in_executor(self._executor, lambda: _asked(function, *values, **named))
+        if not self._room.acquire(blocking=False):
+            log.error("stored responses not reached", error="too many are waiting")
+            raise away()
+        # Whoever asked may leave; the question stays in its line, so that the room it takes is known.
+        work = asyncio.wrap_future(self._executor.submit(self._work, function, values, named))
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(seconds):
-                return await work
+                return await asyncio.shield(work)
         except (Error, TimeoutError) as error:
             log.error("stored responses not reached", error=str(error).strip() or "timeout")
             raise away() from None
+
+    def _work(self, function, values, named):
+        try:
+            return _asked(function, *values, **named)
+        finally:
+            self._room.release()
 
     async def keep(self, **named):
         """Store a response; whether that worked."""

@@ -1,7 +1,9 @@
 """What is stored of responses: for whom, for how long, and in which form it is told again."""
 
+import asyncio
 import datetime
 import json
+import threading
 import time
 
 import pytest
@@ -259,6 +261,22 @@ async def test_a_database_that_is_silent_is_not_waited_for_long(stored):
     with pytest.raises(GatewayError):
         await stored.ask(time.sleep, 0.5, seconds=0.05)
     assert time.monotonic() - began < 0.4
+
+
+@pytest.mark.anyio
+async def test_a_line_that_is_full_turns_away_at_once(monkeypatch):
+    monkeypatch.setattr(stored_responses, "MOST_WAITING", 2)
+    stored, silence = StoredResponses(), threading.Event()
+    waiting = [asyncio.create_task(stored.ask(silence.wait)) for _ in range(2)]
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    with pytest.raises(GatewayError):
+        await stored.ask(time.time)
+    assert time.monotonic() - began < 1
+    silence.set()
+    assert await asyncio.gather(*waiting) == [True, True]
+    assert await stored.ask(time.time)
+    stored.close()
 
 
 @pytest.mark.anyio
