@@ -183,12 +183,24 @@ def describe(server_url=""):
         "tags": [{"name": name, "description": gettext(title)} for name, title in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": _said(SCHEMAS),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
         },
+    }
+
+
+def _said(schema):
+    """A schema with its prose in the active language."""
+    if isinstance(schema, list):
+        return [_said(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: gettext(value) if name == "description" and isinstance(value, str) else _said(value)
+        for name, value in schema.items()
     }
 
 

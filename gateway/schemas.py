@@ -5,6 +5,10 @@ Requests name the fields that are read here; whatever else a caller sends goes o
 every client may rely on; providers may add to them.
 """
 
+from django.utils.translation import gettext_noop
+
+_ = gettext_noop
+
 
 def _object(_required="", _about=None, **properties):
     """An object that may hold more than it names; ``_required`` are names with spaces between."""
@@ -58,9 +62,9 @@ def ref(name):
 
 
 COUNT = _whole(minimum=0)
-MODEL = _text("A model or route of this server, as GET /v1/models lists them.", minLength=1, maxLength=200)
-STREAM = _flag("Answer piece by piece, as server-sent events.")
-FUNCTION_SCHEMA = {"type": "object", "description": "A JSON Schema of the arguments."}
+MODEL = _text(_("A model or route of this server, as GET /v1/models lists them."), minLength=1, maxLength=200)
+STREAM = _flag(_("Answer piece by piece, as server-sent events."))
+FUNCTION_SCHEMA = {"type": "object", "description": _("A JSON Schema of the arguments.")}
 STOP = _one_of(_text(), _list(_text(), maxItems=4))
 METADATA = {"type": "object", "additionalProperties": {"type": "string"}}
 
@@ -70,17 +74,17 @@ CHAT_PARTS = _list(
         _object(
             "type image_url",
             type=_is("image_url"),
-            image_url=_object("url", url=_text("https or a data: URL."), detail=_word("auto", "low", "high")),
+            image_url=_object("url", url=_text(_("https or a data: URL.")), detail=_word("auto", "low", "high")),
         ),
         _object(
             "type input_audio",
             type=_is("input_audio"),
-            input_audio=_object("data format", data=_text("Base64."), format=_text()),
+            input_audio=_object("data format", data=_text(_("Base64.")), format=_text()),
         ),
         _object(
             "type file",
             type=_is("file"),
-            file=_object(file_data=_text("A data: URL."), file_id=_text(), filename=_text()),
+            file=_object(file_data=_text(_("A data: URL.")), file_id=_text(), filename=_text()),
         ),
         _object("type refusal", type=_is("refusal"), refusal=_text()),
     )
@@ -89,7 +93,7 @@ CHAT_TOOL_CALL = _object(
     "id type function",
     id=_text(),
     type=_is("function"),
-    function=_object("name arguments", name=_text(), arguments=_text("JSON, as the model wrote it.")),
+    function=_object("name arguments", name=_text(), arguments=_text(_("JSON, as the model wrote it."))),
 )
 MESSAGE_BLOCKS = _list(
     _one_of(
@@ -99,7 +103,7 @@ MESSAGE_BLOCKS = _list(
         _object("type id name input", type=_is("tool_use"), id=_text(), name=_text(), input={"type": "object"}),
         _object("type tool_use_id", type=_is("tool_result"), tool_use_id=_text(), is_error=_flag()),
         _object("type thinking signature", type=_is("thinking"), thinking=_text(), signature=_text()),
-        _object("type", _about="Any other block of the Messages API.", type=_text()),
+        _object("type", _about=_("Any other block of the Messages API."), type=_text()),
     )
 )
 
@@ -109,27 +113,27 @@ SCHEMAS = {
         "model messages",
         model=MODEL,
         messages=_list(ref("ChatMessage"), minItems=1),
-        max_completion_tokens=_whole("The most tokens to write, thoughts included.", minimum=1),
-        max_tokens=_whole("The older name of max_completion_tokens.", minimum=1),
-        temperature=_number("0 is plain, 2 is wild.", minimum=0, maximum=2),
+        max_completion_tokens=_whole(_("The most tokens to write, thoughts included."), minimum=1),
+        max_tokens=_whole(_("The older name of max_completion_tokens."), minimum=1),
+        temperature=_number(_("0 is plain, 2 is wild."), minimum=0, maximum=2),
         top_p=_number(minimum=0, maximum=1),
-        top_k=_whole("Where the provider knows it.", minimum=1),
-        n=_whole("How many answers; some providers give one.", minimum=1),
+        top_k=_whole(_("Where the provider knows it."), minimum=1),
+        n=_whole(_("How many answers; some providers give one."), minimum=1),
         stop=STOP,
         stream=STREAM,
-        stream_options=_object(include_usage=_flag("End the stream with a chunk that holds the usage.")),
+        stream_options=_object(include_usage=_flag(_("End the stream with a chunk that holds the usage."))),
         tools=_list(ref("ChatTool")),
         tool_choice=_one_of(_word("none", "auto", "required"), _object("type", type=_text())),
         parallel_tool_calls=_flag(),
         response_format=_object("type", type=_word("text", "json_object", "json_schema")),
         reasoning_effort=_word("none", "minimal", "low", "medium", "high", "xhigh", "max"),
-        include_reasoning=_flag("Send what the model thought, as reasoning_content."),
+        include_reasoning=_flag(_("Send what the model thought, as reasoning_content.")),
         seed=_whole(),
         logprobs=_flag(),
         top_logprobs=_whole(minimum=0, maximum=20),
         presence_penalty=_number(minimum=-2, maximum=2),
         frequency_penalty=_number(minimum=-2, maximum=2),
-        user=_text("Who asks, in your own terms."),
+        user=_text(_("Who asks, in your own terms.")),
         metadata=METADATA,
     ),
     "ChatMessage": _object(
@@ -138,7 +142,7 @@ SCHEMAS = {
         content=_or_null(_one_of(_text(), CHAT_PARTS)),
         name=_text(),
         tool_calls=_list(CHAT_TOOL_CALL),
-        tool_call_id=_text("On role tool: the call that this answers."),
+        tool_call_id=_text(_("On role tool: the call that this answers.")),
     ),
     "ChatTool": _object(
         "type function",
@@ -151,8 +155,8 @@ SCHEMAS = {
         "id object created model choices usage",
         id=_text(),
         object=_word("chat.completion", "conversation.completion"),
-        created=_whole("Unix seconds."),
-        model=_text("The model that answered."),
+        created=_whole(_("Unix seconds.")),
+        model=_text(_("The model that answered.")),
         choices=_list(
             _object(
                 "index message finish_reason",
@@ -187,8 +191,8 @@ SCHEMAS = {
     "FinishReason": _word("stop", "length", "tool_calls", "content_filter", "function_call"),
     "ChatUsage": _object(
         "prompt_tokens completion_tokens total_tokens",
-        prompt_tokens=_whole("Cached ones included.", minimum=0),
-        completion_tokens=_whole("Thoughts included.", minimum=0),
+        prompt_tokens=_whole(_("Cached ones included."), minimum=0),
+        completion_tokens=_whole(_("Thoughts included."), minimum=0),
         total_tokens=COUNT,
         prompt_tokens_details=_or_null(_object(cached_tokens=_or_null(COUNT), cache_write_tokens=_or_null(COUNT))),
         completion_tokens_details=_or_null(_object(reasoning_tokens=_or_null(COUNT))),
@@ -231,7 +235,7 @@ SCHEMAS = {
         "model input",
         model=MODEL,
         input=_one_of(_text(minLength=1), _list(_text()), _list(_whole()), _list(_list(_whole()))),
-        encoding_format=_word("float", "base64", about="base64: little-endian float32. SDKs ask for it by themselves."),
+        encoding_format=_word("float", "base64", about=_("base64: little-endian float32, as SDKs ask by themselves.")),
         dimensions=_whole(minimum=1),
         user=_text(),
     ),
@@ -244,7 +248,7 @@ SCHEMAS = {
                 "object index embedding",
                 object=_is("embedding"),
                 index=COUNT,
-                embedding=_one_of(_list(_number()), _text("Base64.")),
+                embedding=_one_of(_list(_number()), _text(_("Base64."))),
             )
         ),
         usage=_object("prompt_tokens total_tokens", prompt_tokens=COUNT, total_tokens=COUNT),
@@ -271,11 +275,11 @@ SCHEMAS = {
     "ResponseRequest": _object(
         "model input",
         model=MODEL,
-        input=_one_of(_text(), _list({"type": "object"}, description="Messages, tool calls and tool outputs.")),
-        instructions=_or_null(_text("What the system prompt is elsewhere.")),
+        input=_one_of(_text(), _list({"type": "object"}, description=_("Messages, tool calls and tool outputs."))),
+        instructions=_or_null(_text(_("What the system prompt is elsewhere."))),
         max_output_tokens=_or_null(_whole(minimum=1)),
-        previous_response_id=_or_null(_text("Go on from a response that was stored.")),
-        store=_or_null(_flag("Keep it for thirty days, so that it can be fetched and gone on from. On by default.")),
+        previous_response_id=_or_null(_text(_("Go on from a response that was stored."))),
+        store=_or_null(_flag(_("Keep it for thirty days, so that it can be fetched and gone on from. On by default."))),
         stream=STREAM,
         temperature=_or_null(_number(minimum=0, maximum=2)),
         top_p=_or_null(_number(minimum=0, maximum=1)),
@@ -330,13 +334,13 @@ SCHEMAS = {
             ),
             minItems=1,
         ),
-        max_tokens=_whole("The most tokens to write, thoughts included.", minimum=0),
+        max_tokens=_whole(_("The most tokens to write, thoughts included."), minimum=0),
         system=_one_of(_text(), MESSAGE_BLOCKS),
         stop_sequences=_list(_text()),
         stream=STREAM,
-        temperature=_number("Under version 2023-06-01 alone.", minimum=0, maximum=1),
-        top_p=_number("Under version 2023-06-01 alone.", minimum=0, maximum=1),
-        top_k=_whole("Under version 2023-06-01 alone.", minimum=0),
+        temperature=_number(_("Under version 2023-06-01 alone."), minimum=0, maximum=1),
+        top_p=_number(_("Under version 2023-06-01 alone."), minimum=0, maximum=1),
+        top_k=_whole(_("Under version 2023-06-01 alone."), minimum=0),
         tools=_list(ref("MessageTool")),
         tool_choice=_object("type", type=_word("auto", "any", "tool", "none"), name=_text()),
         thinking=_object("type", type=_word("enabled", "adaptive", "between_tools", "disabled")),
@@ -360,7 +364,7 @@ SCHEMAS = {
         stop_sequence=_or_null(_text()),
         usage=_object(
             "input_tokens output_tokens",
-            input_tokens=_whole("Neither read from the cache nor written to it.", minimum=0),
+            input_tokens=_whole(_("Neither read from the cache nor written to it."), minimum=0),
             cache_creation_input_tokens=_or_null(COUNT),
             cache_read_input_tokens=_or_null(COUNT),
             output_tokens=COUNT,
@@ -397,10 +401,10 @@ SCHEMAS = {
         "error",
         error=_object(
             "message type param code",
-            message=_text("In the language of Accept-Language: English, French or Spanish."),
+            message=_text(_("In the language of Accept-Language: English, French or Spanish.")),
             type=_text(),
-            param=_or_null(_text("The field that it is about.")),
-            code=_or_null(_text("Stable, and never translated.")),
+            param=_or_null(_text(_("The field that it is about."))),
+            code=_or_null(_text(_("Stable, and never translated."))),
         ),
     ),
     "AnthropicError": _object(

@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from playground import views
+from playground import reference, views
 
 app_name = "playground"
 
@@ -13,6 +13,8 @@ conversation_patterns = [
     path("messages/<uid:message_uid>/edit/", views.message_edit, name="message_edit"),
 ]
 urlpatterns = [
+    path("docs/", reference.reference, name="reference"),
+    path("openapi.json", reference.description, name="description"),
     path(
         "w/<slug:workspace_slug>/playground/",
         include(
