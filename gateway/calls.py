@@ -51,6 +51,7 @@ class Call:
     recorded: bool = False
     dropped: list = field(default_factory=list)
     answer_headers: list = field(default_factory=list)
+    size: int = 0
     sequence: int = -1
     plan: object = None
     ulid: bytes = field(default_factory=new_ulid)

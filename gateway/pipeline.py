@@ -21,6 +21,8 @@ from providers.tokens import count_tokens
 log = structlog.get_logger(__name__)
 
 LARGE_ANSWER = 100_000
+# Translating so many bytes takes some five milliseconds, in which the process does nothing else.
+LARGE_REQUEST = 250_000
 # So much of a stream without a word in it is held back while another target could still answer in its place.
 MOST_HELD = 64 * 1024
 
@@ -38,7 +40,7 @@ async def complete(call, runtime):
     meter = Meter(call, rates, lambda: count_prompt(call), opened.input_estimate)
     while True:
         try:
-            exchange = Exchange(call, plan, meter)
+            exchange = await _attempt(call, plan, meter)
             break
         except InvalidRequest as error:
             # What cannot be said to one target may be said to the next.
@@ -92,6 +94,13 @@ async def complete(call, runtime):
             _record(call, meter, entry)
 
 
+async def _attempt(call, plan, meter):
+    """The ``Exchange`` of the plan's current attempt; what takes long to translate holds nobody up."""
+    if plan.format_name != call.format.NAME and call.size > LARGE_REQUEST:
+        return await asyncio.to_thread(Exchange, call, plan, meter)
+    return Exchange(call, plan, meter)
+
+
 async def _another(call, plan, meter, runtime, error):
     """The next attempt's ``Exchange`` after ``error``; raises ``error`` where there is none."""
     plan.failed(error)
@@ -100,7 +109,7 @@ async def _another(call, plan, meter, runtime, error):
     while is_another:
         target = plan.target
         try:
-            exchange = Exchange(call, plan, meter)
+            exchange = await _attempt(call, plan, meter)
         except InvalidRequest:
             # What could be said to the first target cannot be said to this one.
             is_another = plan.skip()

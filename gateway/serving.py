@@ -43,7 +43,9 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
     try:
         call.provider_headers = http.provider_headers()
         call.rules = http.rules
-        call.fields = http.flavour.read(format.NAME, parse_body(await http.body()))
+        body = await http.body()
+        call.size = len(body)
+        call.fields = http.flavour.read(format.NAME, parse_body(body))
         call.model, call.stream = format.read_request(call.fields, call.rules)
         if prepare is not None:
             await prepare(call)
