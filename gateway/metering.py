@@ -1,5 +1,6 @@
 """The meter of one request: tokens, first token, latency and outcome, as the answer passes."""
 
+import functools
 import time
 
 import msgspec
@@ -29,7 +30,7 @@ class Meter:
     def __init__(self, call, rates, count_prompt, input_estimate=0):
         self.call = call
         self.rates = rates
-        self.count_prompt = count_prompt
+        self.count_prompt = functools.cache(count_prompt)
         self.input_estimate = input_estimate
         self.reported: TokenUsage | None = None
         self.text: list[str] = []
@@ -144,6 +145,11 @@ class Meter:
         elif known_input is None:
             known_input = self.count_prompt()
         return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=self.count_output()), source
+
+    def told(self) -> TokenUsage:
+        """What the caller of an answer that has come whole is told it used: the same that is recorded."""
+        self.completed()
+        return self.usage()[0]
 
     def closed(self) -> Closed:
         """The second half of the request's record."""

@@ -227,9 +227,10 @@ class Reply(msgspec.Struct):
     """
     What a writer of answers needs to know of the exchange.
 
-    ``meter`` has ``response_model``, ``requested_model``, ``reported`` (a ``TokenUsage`` or ``None``) and
-    ``count_output()``; ``fields`` are the caller's request as raw JSON; ``with_usage`` says that a stream ends with
-    usage where the format leaves that to the caller; ``conversation`` is what was asked.
+    ``meter`` has ``response_model``, ``requested_model``, ``reported`` (a ``TokenUsage`` or ``None``) and, once the
+    answer is whole, ``told()``, the usage with what was not reported counted here; ``fields`` are the caller's request
+    as raw JSON; ``with_usage`` says that a stream ends with usage where the format leaves that to the caller;
+    ``conversation`` is what was asked.
     """
 
     request_id: str

@@ -896,13 +896,12 @@ def _finish_reason(stop, calls, reply):
 
 
 def usage_of(reply):
-    """The usage object of an answer; what the provider did not report of the output is counted."""
-    reported = reply.meter.reported
-    prompt = (reported.total_input if reported else None) or 0
-    output = (reported.output_tokens if reported else None) or reply.meter.count_output()
-    read = (reported.cache_read_tokens if reported else None) or 0
-    written = (reported.cache_write_tokens or 0) + (reported.cache_write_1h_tokens or 0) if reported else 0
-    reasoning = min((reported.reasoning_tokens if reported else None) or 0, output)
+    """The usage object of a whole answer."""
+    told = reply.meter.told()
+    prompt, output = told.total_input or 0, told.output_tokens or 0
+    read = told.cache_read_tokens or 0
+    written = (told.cache_write_tokens or 0) + (told.cache_write_1h_tokens or 0)
+    reasoning = min(told.reasoning_tokens or 0, output)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": output,

@@ -751,17 +751,17 @@ def _stopped(said, called):
 # Answers, written ------------------------------------------------------------------------------------------------
 
 
-def usage(reported, *, counted):
-    """The usage object of a message; ``counted()`` stands in for an output that the provider did not count."""
+def usage(reported):
+    """The usage object of a message, as far as it is known."""
     if reported is None:
-        return {"input_tokens": 0, "output_tokens": counted()}
+        return {"input_tokens": 0, "output_tokens": 0}
     written, written_1h = reported.cache_write_tokens or 0, reported.cache_write_1h_tokens or 0
     told = {
         "input_tokens": reported.input_tokens or 0,
         "cache_creation_input_tokens": written + written_1h,
         "cache_read_input_tokens": reported.cache_read_tokens or 0,
         "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": written_1h},
-        "output_tokens": reported.output_tokens or counted(),
+        "output_tokens": reported.output_tokens or 0,
     }
     if reported.reasoning_tokens is not None:
         told["output_tokens_details"] = {"thinking_tokens": reported.reasoning_tokens}
@@ -805,7 +805,7 @@ def write_answer(pieces, reply):
         if block["type"] == "tool_use":
             block["input"] = _input_of(block["input"])
     message = _message(reply) | {"content": content} | end.told() | {"container": None}
-    return msgspec.json.encode(message | {"usage": usage(reply.meter.reported, counted=reply.meter.count_output)})
+    return msgspec.json.encode(message | {"usage": usage(reply.meter.told())})
 
 
 class AnswerWriter:
@@ -839,7 +839,7 @@ class AnswerWriter:
         self._begin()
         while self.blocks:
             self._close()
-        told = usage(self.reply.meter.reported, counted=self.reply.meter.count_output)
+        told = usage(self.reply.meter.told())
         self._tell({"type": "message_delta", "delta": self.end.told(), "usage": told})
         self._tell({"type": "message_stop"})
         return self._told()
@@ -849,7 +849,7 @@ class AnswerWriter:
             return
         self.begun = True
         # What is known of the usage by now; the count of the output comes at the end.
-        known = usage(self.reply.meter.reported, counted=int) | {"output_tokens": 0}
+        known = usage(self.reply.meter.reported) | {"output_tokens": 0}
         known.pop("output_tokens_details", None)
         message = _message(self.reply) | {"content": [], "stop_reason": None, "stop_sequence": None}
         self._tell({"type": "message_start", "message": message | {"usage": known}})

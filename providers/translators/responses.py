@@ -821,18 +821,17 @@ def _response(reply):
 
 
 def _usage(meter):
-    """The usage object; what was not reported is counted here."""
-    reported = meter.reported
-    whole = (reported.total_input if reported else None) or 0
-    output = reported.output_tokens if reported and reported.output_tokens is not None else meter.count_output()
-    written = ((reported.cache_write_tokens or 0) + (reported.cache_write_1h_tokens or 0)) if reported else 0
+    """The usage object of a whole answer."""
+    told = meter.told()
+    whole, output = told.total_input or 0, told.output_tokens or 0
+    written = (told.cache_write_tokens or 0) + (told.cache_write_1h_tokens or 0)
     return {
         "input_tokens": whole,
         "input_tokens_details": {
-            "cached_tokens": (reported.cache_read_tokens if reported else None) or 0,
+            "cached_tokens": told.cache_read_tokens or 0,
             "cache_write_tokens": written,
         },
         "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": (reported.reasoning_tokens if reported else None) or 0},
+        "output_tokens_details": {"reasoning_tokens": told.reasoning_tokens or 0},
         "total_tokens": whole + output,
     }

@@ -3,11 +3,13 @@
 import itertools
 import json
 
+import msgspec
+
 from providers.conversation import Conversation, Reply
 from providers.request_body import parse_body
 from providers.sse import EventSplitter
 from providers.targets import Target
-from providers.tokens import count_tokens
+from providers.tokens import TokenUsage, count_tokens
 
 
 class Seen:
@@ -27,6 +29,10 @@ class Seen:
 
     def count_output(self):
         return count_tokens(self.text)
+
+    def told(self):
+        known = self.reported or TokenUsage(input_tokens=0)
+        return msgspec.structs.replace(known, output_tokens=known.output_tokens or self.count_output())
 
 
 def target(**fields):

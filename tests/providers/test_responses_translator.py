@@ -480,7 +480,7 @@ def test_why_an_answer_ended(ending, reason):
 def reply(body=None, reported=None):
     meter = Meter()
     meter.requested_model, meter.reported = "m", reported or TokenUsage(15, 10, 5, None, 9, 4)
-    meter.count_output = lambda: 77
+    meter.told = lambda: meter.reported
     asked = fields(**(body or {}))
     return Reply("req_01ABC", 1_760_000_000, meter, asked, True, responses.read_request(asked))
 
@@ -628,8 +628,8 @@ def test_a_response_repeats_what_its_request_said():
     assert silent["text"] == {"format": {"type": "text"}}
 
 
-def test_output_that_nobody_reported_is_counted():
-    told = json.loads(responses.write_answer([TextPiece("a")], reply(reported=TokenUsage(3))))
+def test_an_answer_tells_the_usage_that_is_recorded():
+    told = json.loads(responses.write_answer([TextPiece("a")], reply(reported=TokenUsage(3, output_tokens=77))))
     assert told["usage"]["output_tokens"] == 77
     assert told["usage"]["total_tokens"] == 80
 
