@@ -110,6 +110,10 @@ CLIENTS = {
 }
 
 
+# The model on this machine, which says what it will
+LOCAL = "local"
+
+
 @dataclass(frozen=True)
 class UpstreamKind:
     """A provider behind Comptoir: its preset, and which of the scripted upstream's shapes plays it."""
@@ -120,6 +124,7 @@ class UpstreamKind:
     tells_reasoning: bool = True
     tells_stream_usage: bool = True
     stops_for_tools: bool = True  # whether its answers with calls say so
+    cases: tuple[str, ...] | None = None  # what is asked of it; None: everything
 
     @property
     def preset(self):
@@ -146,9 +151,12 @@ UPSTREAMS = {
         UpstreamKind("llama-cpp", tells_cache=False, tells_reasoning=False),
         UpstreamKind("anthropic"),
         UpstreamKind("foundry"),
+        UpstreamKind("bedrock"),
+        UpstreamKind("vertex"),
+        UpstreamKind(LOCAL, cases=("plain", "stream")),
     )
 }
-# Where the cells stand that have no part of any upstream.
+# Where the cells stand that no upstream has a part in.
 ANY = "openai"
 
 
@@ -183,18 +191,25 @@ class Cell:
     def is_refused(self):
         """Whether no upstream of this kind has this endpoint, nor anything that it could be made of."""
         endpoints = UPSTREAMS[self.upstream].preset.endpoints
-        return self.endpoint in ("completions", "embeddings", "moderations") and self.endpoint not in endpoints
+        return self.endpoint in ("embeddings", "moderations") and self.endpoint not in endpoints
 
 
 def cells():
     """Every cell, a client's own together."""
     return [
-        Cell(client.name, ask, upstream)
+        Cell(client.name, ask, upstream.name)
         for client in CLIENTS.values()
-        for upstream in UPSTREAMS
+        for upstream in UPSTREAMS.values()
         for ask in client.asks
-        if upstream == ANY or ask.partition(".")[2] not in HERE
+        if is_asked(ask, upstream)
     ]
+
+
+def is_asked(ask, upstream):
+    endpoint, _, case = ask.partition(".")
+    if case in HERE:
+        return upstream.name == ANY
+    return upstream.cases is None or (case in upstream.cases and endpoint in ("chat", "messages"))
 
 
 # What is asked and what is said --------------------------------------------------------------------------------------
@@ -225,6 +240,7 @@ SHARED = {
     "schema": SCHEMA,
     # One red pixel
     "image": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC",
+    "limit": 8,
     "call": ["get_weather", {"city": "Málaga"}, "call_a1B2c3D4"],
     "result": "17 °C and clear",
 }
@@ -276,5 +292,10 @@ class Seen:
         return question(self.cell.ask, self.cell.upstream)
 
     @property
+    def billed(self):
+        """The requests that the upstream answered; others it refused for a field that it does not know."""
+        return [request for request in self.received if request.bill]
+
+    @property
     def bills(self):
-        return [request.bill for request in self.received if request.bill]
+        return [request.bill for request in self.billed]

@@ -6,19 +6,23 @@ import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.conformance.matrix import CLIENTS, UPSTREAMS, Seen, question
+from tests.conformance.matrix import ANY, CLIENTS, LOCAL, UPSTREAMS, Seen, question
 from tests.conformance.workers import Worker
 from tests.server import Server
 from tests.upstream import Upstream
+from tests.upstream.bedrock import BedrockUpstream
 from tests.upstream.providers import credential_of
+from tests.upstream.vertex import VertexUpstream
 
+ENDPOINTS = {"chat_completions": "chat", "messages": "messages"}
 AT_ONCE = 3  # clients that ask beside each other
 
 
 def run(cells, folder):
     """What became of each of ``cells``, by cell."""
-    with Upstream() as upstream, Server(folder) as server:
-        secrets = prepare(server, upstream, cells)
+    wants_local = any(cell.upstream == LOCAL for cell in cells)
+    with Upstreams() as upstreams, Server(folder, local_model=wants_local) as server:
+        secrets = prepare(server, upstreams, cells)
         by_client = defaultdict(list)
         for cell in cells:
             by_client[cell.client].append(cell)
@@ -26,10 +30,40 @@ def run(cells, folder):
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for answers in pool.map(lambda name: ask(server, secrets[name], CLIENTS[name], by_client[name]), by_client):
                 seen |= answers
-        gather(server, upstream, seen)
-        if upstream.mistakes:
-            raise upstream.mistakes[0]
+        gather(server, upstreams, seen)
         return seen
+
+
+class Upstreams:
+    """Everything that plays a provider; a context manager."""
+
+    def __init__(self):
+        self.plain, self.bedrock, self.vertex = Upstream(), BedrockUpstream(), VertexUpstream()
+        self.all = (self.plain, self.bedrock, self.vertex)
+
+    def place(self, name):
+        """What plays the provider ``name``, its base URL and the credential that is good there."""
+        match name:
+            case "bedrock":
+                return self.bedrock, self.bedrock.url, self.bedrock.credential_json()
+            case "vertex":
+                return self.vertex, self.vertex.url, self.vertex.credential_json()
+        return self.plain, self.plain.url_of(name), credential_of(name)
+
+    @property
+    def requests(self):
+        return [request for upstream in self.all for request in upstream.requests]
+
+    def __enter__(self):
+        for upstream in self.all:
+            upstream.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        for upstream in self.all:
+            upstream.stop()
+        for mistake in (mistake for upstream in self.all for mistake in upstream.mistakes if kind is None):
+            raise mistake
 
 
 def ask(server, secret, client, cells):
@@ -39,25 +73,26 @@ def ask(server, secret, client, cells):
         return {cell: Seen(cell, worker.ask(cell)) for cell in cells}
 
 
-def prepare(server, upstream, cells):
+def prepare(server, upstreams, cells):
     """Set up a provider for each upstream, a model for each of its asks and a key for each client: their secrets."""
     models = defaultdict(set)
     for cell in cells:
         models[cell.upstream].add(cell.ask)
-    providers = []
+    providers, aliases = [], [f"{LOCAL}:{each}" for each in models.pop(LOCAL, ())]
     for name, asks in models.items():
+        upstream, base_url, credential = upstreams.place(name)
         for each in asks:
             upstream.play(f"{name}:{each}", *question(each, name).scripts)
         providers.append(
             {
                 "name": name,
                 "kind": UPSTREAMS[name].preset.kind,
-                "base_url": upstream.url_of(name),
-                "credential": credential_of(name),
+                "base_url": base_url,
+                "credential": credential,
                 "models": [f"{name}:{each}" for each in sorted(asks)],
             }
         )
-    wanted = {"providers": providers, "keys": list(CLIENTS)}
+    wanted = {"providers": providers, "aliases": aliases, "keys": list(CLIENTS)}
     path = server.folder / "wanted.json"
     path.write_text(json.dumps(wanted))
     code = "from tests.conformance.run import make; make()"
@@ -72,6 +107,7 @@ def make():
     from console.services import create_api_key
     from providers import services
     from providers.discovery import RemoteModel
+    from providers.models import ModelRoute, RouteTarget
 
     with open(os.environ["TEST_WANTED"]) as file:
         wanted = json.load(file)
@@ -90,15 +126,19 @@ def make():
             )
             models = [RemoteModel(name) for name in provider["models"]]
             services.take_over_models(provider=made, models=models, actor=None)
+        for name in wanted["aliases"]:
+            route = ModelRoute.objects.create(organization=organization, name=name)
+            local = organization.models.get(provider__kind="local")
+            RouteTarget.objects.create(route=route, provider_model=local, position=1)
         for name in wanted["keys"]:
             _, secrets[name] = create_api_key(workspace=workspace, name=name, created_by=None)
     print(json.dumps(secrets))
 
 
-def gather(server, upstream, seen):
+def gather(server, upstreams, seen):
     """Give every cell what reached the upstream of it and its rows, once they have reached the database."""
     by_marker = {cell.id: cell for cell in seen}
-    for request in upstream.requests:
+    for request in upstreams.requests:
         if cell := by_marker.get(request.marker):
             seen[cell].received.append(request)
     by_name = {(cell.client, asked_model(cell)): cell for cell in seen}
@@ -116,7 +156,9 @@ def gather(server, upstream, seen):
         count = len(rows)
         time.sleep(0.3)
     for row in rows:
-        if cell := by_name.get((row["key_name"], row["requested_model"])):
+        # A body that could not be read has no model.
+        model = row["requested_model"] or f"{ANY}:{ENDPOINTS[row['endpoint']]}.bad_field"
+        if cell := by_name.get((row["key_name"], model)):
             seen[cell].rows.append(row)
 
 

@@ -13,6 +13,7 @@ import re
 import struct
 import urllib.parse
 
+from tests.upstream.providers import PROVIDERS
 from tests.upstream.scripts import Script
 from tests.upstream.server import Connection, Upstream
 from tests.upstream.wire import dumps
@@ -86,6 +87,7 @@ class BedrockUpstream(Upstream):
     """Bedrock in the region ``region`` for one pair of keys and one API key."""
 
     connection_class = BedrockConnection
+    provider = PROVIDERS["anthropic"]
 
     def __init__(self, *, region="eu-west-3", session_token=None, api_key="bedrock-api-key-scripted", **options):
         super().__init__(**options)

@@ -320,6 +320,12 @@ class LlamaCpp(Plain):
         return {"error": {"code": status, "message": message, "type": "invalid_request_error"}}
 
 
+class Claude(Anthropic):
+    """All counters in the last usage of a stream, as it is today."""
+
+    repeats_input = True
+
+
 def temple_models(names, anthropic):
     permission = {"object": "model_permission", "created": CREATED, "allow_view": True, "organization": "*"}
     more = {"root": "scripted", "aliases": ["scripted-alias"], "parent": None, "max_model_len": 60_000}
@@ -342,7 +348,7 @@ class Provider:
     offers: frozenset[str] = ALL
     chat: type = OpenAI
     completions: type = Completions
-    messages: type = Anthropic
+    messages: type = Claude
     responses: type = Responses
     models: Callable = model_list
     auth: str = "authorization"  # the header that carries its credential
@@ -408,7 +414,8 @@ PROVIDERS = {
         base="/anthropic/v1", offers=frozenset({"messages", "messages/count_tokens"}), auth="x-api-key"
     ),
 }
-FAMILY = Provider()
+# Nobody in particular: the plainest answers of each family
+FAMILY = Provider(messages=Anthropic)
 
 
 def credential_of(name):

@@ -75,6 +75,8 @@ class Upstream:
 
     connection_class = property(lambda self: Connection)
 
+    provider = FAMILY  # whom it plays under no other's prefix
+
     def __init__(self, *, port=0, models=("scripted-1",), credential=None):
         self.models = list(models)
         self.credential = credential  # set: any other one gets a 401
@@ -219,8 +221,8 @@ class Connection(asyncio.Protocol):
         method = self.parser.get_method().decode()
         self.upstream.received += 1
         name, _, rest = path.removeprefix("/").partition("/")
-        provider = PROVIDERS.get(name, FAMILY)
-        within = f"/{rest}".removeprefix(provider.base) if provider is not FAMILY else path.removeprefix("/v1")
+        provider = PROVIDERS.get(name, self.upstream.provider)
+        within = f"/{rest}".removeprefix(provider.base) if name in PROVIDERS else path.removeprefix("/v1")
         endpoint = dict(provider.paths).get(within.removeprefix("/"), within.removeprefix("/"))
         request = Received(
             *(method, path, self.headers, b"".join(self.body), f"upstream-{self.upstream.received}"),
@@ -256,19 +258,27 @@ class Connection(asyncio.Protocol):
         elif request.endpoint == "models":
             listed = provider.models(self.upstream.models, "anthropic-version" in request.headers)
             await self._send(Script(body=dumps(listed), headers=provider.headers))
+        elif unknown := self._unknown_field(request):
+            message = f"Unrecognized request argument supplied: {unknown}"
+            await self._refuse(request, Script(status=400, message=message))
         else:
             script = self.upstream.script_for(request.model)
             script = script.but(headers=provider.headers + script.headers) if provider.headers else script
             await self._act(request, script)
 
     def _is_authorized(self, request):
-        if request.provider is FAMILY:
+        if request.provider is self.upstream.provider:
             wanted = self.upstream.credential
             given = request.headers.get("x-api-key") or request.headers.get("authorization")
         else:
             wanted = credential_of(request.path.split("/")[1])
             given = request.headers.get(request.provider.auth)
         return wanted is None or (given or "").removeprefix("Bearer ") == wanted
+
+    def _unknown_field(self, request):
+        """The first field that this provider does not know and will not have."""
+        unknown = request.provider.refuses | (set() if request.provider.stream_options else {"stream_options"})
+        return next((name for name in request.json if name in unknown), None)
 
     async def _refuse(self, request, script):
         body = dumps(self._wire(request).refusal(script.status, script.message))
@@ -279,11 +289,8 @@ class Connection(asyncio.Protocol):
 
     async def _act(self, request, script):
         asked, provider = request.json, request.provider
-        unknown = [name for name in asked if name in provider.refuses]
-        if "stream_options" in asked and not (script.stream_options and provider.stream_options):
-            unknown.append("stream_options")
-        if unknown:
-            message = f"Unrecognized request argument supplied: {unknown[0]}"
+        if "stream_options" in asked and not script.stream_options:
+            message = "Unrecognized request argument supplied: stream_options"
             await self._refuse(request, script.but(status=400, message=message))
         elif script.silent:
             await self._until_gone()
@@ -391,7 +398,8 @@ class Connection(asyncio.Protocol):
             lines.append("transfer-encoding: chunked")
         else:
             lines.append("connection: close")
-        lines += [f"x-request-id: {self.current.id}", f"request-id: {self.current.id}"]
+        if "id" not in dict(headers):
+            lines += [f"x-request-id: {self.current.id}", f"request-id: {self.current.id}"]
         lines += [f"{name}: {value}" for name, value in headers]
         self._write("\r\n".join([*lines, "", ""]).encode("latin-1"))
 

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
+from tests.upstream.providers import PROVIDERS
 from tests.upstream.scripts import Script
 from tests.upstream.server import Connection, Upstream
 from tests.upstream.wire import dumps
@@ -88,6 +89,7 @@ class VertexUpstream(Upstream):
     """Vertex AI in one project for one service account."""
 
     connection_class = VertexConnection
+    provider = PROVIDERS["anthropic"]
 
     def __init__(self, **options):
         super().__init__(**options)

@@ -188,6 +188,7 @@ class Completions(OpenAI):
 class Anthropic(Answer):
     """Messages."""
 
+    repeats_input = False  # whether a stream's last usage has the input once more
     block = None  # the kind and index of the block that is open in the stream
     blocks = 0
 
@@ -245,9 +246,7 @@ class Anthropic(Answer):
         end = {"type": "message_delta", "delta": {"stop_reason": self._stop_reason(), "stop_sequence": None}}
         if self.script.usage != "none":
             output = self.bill.output_tokens
-            end["usage"] = self._told({"output_tokens": output})
-            if self.bill.reasoning_tokens:
-                end["usage"] = self._told(self.usage(output))
+            end["usage"] = self._told(self.usage(output) if self.repeats_input else {"output_tokens": output})
         yield self.named_event(end)
         yield self.named_event({"type": "message_stop"})
 

@@ -97,8 +97,8 @@ def make(task):
         return {"ids": listed, "one": client.models.retrieve(listed[0]).id}
 
     asks = {
-        "messages.plain": plain,
-        "messages.stream": stream,
+        "messages.plain": lambda **question: plain(**question, max_tokens=task.limit),
+        "messages.stream": lambda **question: stream(**question, max_tokens=task.limit),
         "messages.tools": tools,
         "messages.tools_stream": tools_stream,
         "messages.tool_result": tool_result,

@@ -36,10 +36,10 @@ def make(task):
 
     def asks_of(family, chat):
         def plain(model, prompt):
-            return read(chat(model).invoke(talk(prompt)))
+            return read(chat(model, max_tokens=task.limit).invoke(talk(prompt)))
 
         def stream(model, prompt):
-            return whole(chat(model).stream(talk(prompt)))
+            return whole(chat(model, max_tokens=task.limit).stream(talk(prompt)))
 
         def tools(model, prompt):
             return read(chat(model).bind_tools([task.openai_tool]).invoke(talk(prompt)))

@@ -58,7 +58,7 @@ def make(task):
             }
 
         def plain(model, prompt):
-            return read(ask(model, talk(prompt)))
+            return read(ask(model, talk(prompt), max_tokens=task.limit))
 
         def stream(model, prompt, **fields):
             options = {"include_usage": True}
@@ -99,7 +99,7 @@ def make(task):
 
         return {
             f"{family}.plain": plain,
-            f"{family}.stream": stream,
+            f"{family}.stream": lambda **question: stream(**question, max_tokens=task.limit),
             f"{family}.tools": tools,
             f"{family}.tools_stream": tools_stream,
             f"{family}.tool_result": tool_result,
@@ -126,7 +126,8 @@ def make(task):
         # It takes the address of this endpoint from the library's own variable.
         os.environ["OPENAI_BASE_URL"] = f"{task.url}/v1"
         answer = litellm.moderation(model=model, input=[prompt, f"I will kill it. {prompt}"], **fixed)
-        return {"flags": [[result.flagged, result.categories.violence] for result in answer.results]}
+        flags = [[result.flagged, dict(result.categories)["violence"]] for result in answer.results]
+        return {"flags": flags}
 
     def response(model, prompt):
         answer = litellm.responses(model=f"openai/{model}", instructions=task.system, input=prompt, **fixed)

@@ -15,7 +15,7 @@ import llm.cli  # noqa: E402
 import yaml  # noqa: E402
 from worker import serve, usage  # noqa: E402
 
-USAGE = re.compile(r"Token usage: ([\d,]+) input(?:, ([\d,]+) output)?(?:, (\{.*\}))?")
+USAGE = re.compile(r"Token usage: ([\d,]+) input, ([\d,]+) output")
 
 
 class CommandFailed(Exception):
@@ -46,16 +46,22 @@ def make(task):
     def prompt_model(model, prompt, *arguments, **fields):
         """``llm -m MODEL PROMPT`` for a model that extra-openai-models.yaml tells of."""
         flags = {"vision": True, "supports_schema": True, "supports_tools": True}
-        entry = {"model_id": model, "model_name": model, "api_base": f"{task.url}/v1", **flags, **fields}
+        entry = {"model_id": model, "model_name": model, "api_base": f"{task.url}/v1", "api_key_name": "comptoir"}
+        entry |= flags | fields
         (home / "extra-openai-models.yaml").write_text(yaml.safe_dump([entry]))
-        done = run("prompt", "-m", model, "-s", task.system, "--usage", "--no-log", *arguments, prompt)
-        told = USAGE.search(done.stderr)
-        numbers = [number and int(number.replace(",", "")) for number in told.groups()[:2]] if told else None
+        system = () if fields.get("completion") else ("-s", task.system)
+        done = run("prompt", "-m", model, *system, "--usage", "--no-log", *arguments, prompt)
+        # A line for each request that it made
+        numbers = [[int(number.replace(",", "")) for number in line] for line in USAGE.findall(done.stderr)]
         seen = {"text": done.stdout.removesuffix("\n"), "errors": done.stderr}
-        return seen | {"usage": numbers and usage(numbers[0], output=numbers[1])}
+        told = usage(sum(line[0] for line in numbers), output=sum(line[1] for line in numbers)) if numbers else None
+        return seen | {"usage": told}
 
     def plain(model, prompt):
-        return prompt_model(model, prompt, "--no-stream")
+        return prompt_model(model, prompt, "--no-stream", "-o", "max_tokens", str(task.limit))
+
+    def stream(model, prompt):
+        return prompt_model(model, prompt, "-o", "max_tokens", str(task.limit))
 
     def tools_loop(model, prompt, *arguments):
         return prompt_model(model, prompt, "--functions", function, "--td", *arguments)
@@ -87,7 +93,7 @@ def make(task):
 
     asks = {
         "chat.plain": plain,
-        "chat.stream": prompt_model,
+        "chat.stream": stream,
         "chat.tool_loop": tools,
         "chat.tool_loop_stream": tools_loop,
         "chat.image": image,

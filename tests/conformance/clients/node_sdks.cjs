@@ -10,7 +10,7 @@ const usage = (input, cacheRead, output, reasoning) => ({
 });
 
 const readError = (error) => ({
-  class: error.constructor.name,
+  classes: [error.constructor.name],
   status: error.status,
   message: error.message,
   kind: error.type ?? error.error?.error?.type,
@@ -86,8 +86,8 @@ function openaiAsks(task) {
   const responseTool = { type: "function", strict: false, ...task.tool };
   const [name, args, id] = task.call;
   return {
-    "chat.plain": plain,
-    "chat.stream": stream,
+    "chat.plain": (question) => plain(question, { max_completion_tokens: task.limit }),
+    "chat.stream": (question) => stream(question, { max_completion_tokens: task.limit }),
     "chat.tools": (question) => plain(question, { tools: [tool] }),
     "chat.tools_stream": (question) => stream(question, { tools: [tool] }),
     "chat.tool_result": ({ model, prompt }) => ask(model, [
@@ -202,8 +202,8 @@ function anthropicAsks(task) {
   };
   const [name, input, id] = task.call;
   return {
-    "messages.plain": plain,
-    "messages.stream": stream,
+    "messages.plain": (question) => plain(question, { max_tokens: task.limit }),
+    "messages.stream": (question) => stream(question, { max_tokens: task.limit }),
     "messages.tools": (question) => plain(question, { tools: [tool] }),
     "messages.tools_stream": (question) => stream(question, { tools: [tool] }),
     "messages.tool_result": (question) => plain(question, {

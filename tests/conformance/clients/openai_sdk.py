@@ -200,8 +200,8 @@ def make(task):
         return {"ids": listed, "one": client.models.retrieve(listed[0]).id}
 
     asks = {
-        "chat.plain": plain,
-        "chat.stream": stream,
+        "chat.plain": lambda **question: plain(**question, max_tokens=task.limit),
+        "chat.stream": lambda **question: stream(**question, max_tokens=task.limit),
         "chat.tools": tools,
         "chat.tools_stream": tools_stream,
         "chat.tool_result": tool_result,

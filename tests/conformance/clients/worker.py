@@ -42,7 +42,8 @@ def serve(make):
         try:
             answer = asks[question["ask"]](**question["with"])
         except Exception as error:
-            answer = {"error": read_error(error) | {"class": type(error).__name__}, "trace": traceback.format_exc()}
+            classes = [each.__name__ for each in type(error).__mro__]
+            answer = {"error": read_error(error) | {"classes": classes}, "trace": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)
 
 
