@@ -7,6 +7,15 @@ from django.utils.translation import gettext as _
 from providers.rates import field_of
 from usage.costs import KINDS, PER_NANO, applied, cost_of, rates_of, terms_of
 from usage.models import Outcome, Source, UsageSource
+PATHS = {
+    "chat_completions": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+    "messages": "/v1/messages",
+    "moderations": "/v1/moderations",
+    "responses": "/v1/responses",
+}
+
 
 
 def prompt_tokens(log):
@@ -161,6 +170,5 @@ def tokens_a_second(log):
 
 
 def endpoint(log):
-    """The method and path that the client called."""
-    paths = {"chat_completions": "/v1/chat/completions", "messages": "/v1/messages"}
-    return f"POST {paths[log.endpoint]}" if log.endpoint in paths else log.endpoint
+    """The method and path that the client called, whatever stood before ``/v1``."""
+    return f"POST {PATHS[log.endpoint]}" if log.endpoint in PATHS else log.endpoint
