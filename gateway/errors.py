@@ -20,7 +20,8 @@ class GatewayError(Exception):
     An error with its HTTP ``status``, ``code``, message, the parameter it is about and headers to send along.
 
     ``template`` is a text marked for translation whose ``%(name)s`` are filled from ``values``. ``openai_type``
-    overrides that dialect's word for the status; ``outcome`` is how the request's row ends.
+    overrides that dialect's word for the status; ``outcome`` is how the request's row ends; ``is_relayed`` says that
+    the message is a provider's own, in whatever language.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class GatewayError(Exception):
         openai_type=None,
         outcome="refused",
         detail="",
+        is_relayed=False,
     ):
         self.template = template
         self.values = values or {}
@@ -47,6 +49,7 @@ class GatewayError(Exception):
         self.openai_type = openai_type
         self.outcome = outcome
         self.detail = detail
+        self.is_relayed = is_relayed
 
     def speak(self, language):
         """Say the message in ``language``, one of ``settings.LANGUAGES``; English is what it is written in."""
@@ -231,6 +234,7 @@ def from_provider(error: upstream.ProviderError, provider_name) -> GatewayError:
                 openai_type=None if status != 429 else "requests",
                 outcome="upstream_error",
                 detail=error.detail,
+                is_relayed=True,
             )
         case upstream.Rejected(status=status):
             overloaded = status in {503, 529}

@@ -129,9 +129,10 @@ class Http:
         """The language of messages: the first of ``Accept-Language`` that there is, else English."""
         accepted = self.header(b"accept-language")
         if accepted:
-            for code, _ in parse_accept_lang_header(accepted.decode("latin-1").lower()):
+            for code, wish in parse_accept_lang_header(accepted.decode("latin-1").lower()):
                 with contextlib.suppress(LookupError):
-                    return get_supported_language_variant(code)
+                    if wish:
+                        return get_supported_language_variant(code)
         return "en"
 
     async def body(self):
@@ -191,7 +192,10 @@ class Http:
             await self._send({"type": "http.response.body", "body": event, "more_body": False})
         else:
             body = self.dialect.error_body(error, self.request_id)
-            await self.send(self.dialect.error_status(error), [*JSON_HEADERS, *error.headers], body)
+            headers = [*JSON_HEADERS, *error.headers]
+            if not error.is_relayed:
+                headers.append((b"content-language", self.language.encode()))
+            await self.send(self.dialect.error_status(error), headers, body)
 
     async def _start(self, status, headers, dropped):
         dialect = self.dialect

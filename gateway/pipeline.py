@@ -5,6 +5,7 @@ import functools
 
 import msgspec
 import structlog
+from django.utils.translation import gettext_noop
 
 from gateway import errors, metrics
 from gateway.journal import JournalFull
@@ -19,6 +20,7 @@ from providers.sse import EventSplitter
 from providers.tokens import count_tokens
 
 log = structlog.get_logger(__name__)
+_ = gettext_noop
 
 LARGE_ANSWER = 100_000
 # Translating so many bytes takes some five milliseconds, in which the process does nothing else.
@@ -233,7 +235,7 @@ class Exchange:
             self.is_complete = True
             return body
         if self.response.content_type in {"text/html", "application/json"}:
-            raise Broken("The provider's answer is not a stream.", self.response.content_type)
+            raise Broken(_("The provider's answer is not a stream."), self.response.content_type)
         self._splitter = EventSplitter()
         self._reader = self.format.StreamReader(self.meter, hide_usage=self.hides_usage)
         if self._from:
@@ -283,7 +285,7 @@ class Exchange:
         try:
             said = self.format.read_answer(body, self.meter)
         except ValueError as error:
-            raise Broken("The provider's answer is not one of its dialect.", str(error)) from None
+            raise Broken(_("The provider's answer is not one of its dialect."), str(error)) from None
         if self._from:
             body = self._to.write_answer(self._from.read_answer(said), self._reply)
         if self.dresses:
@@ -305,9 +307,9 @@ class Exchange:
                 passed = with_usage(passed, self._last, self.meter.usage()[0])
             self.is_complete = True
         elif not received:
-            self._failure = Broken("The provider's answer was cut off.")
+            self._failure = Broken(_("The provider's answer was cut off."))
         elif self._splitter.is_overfull:
-            self._failure = Broken("The provider sent an event without end.")
+            self._failure = Broken(_("The provider sent an event without end."))
         if passed and self.dresses:
             passed = self.call.flavour.events(
                 self.call.format.NAME, passed, self.call, self.target, self.response.headers

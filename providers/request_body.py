@@ -1,5 +1,7 @@
 """The body of a call: parsed one level deep, so that what a dialect does not read passes through byte for byte."""
 
+import re
+
 import msgspec
 from django.utils.translation import gettext_noop
 
@@ -7,6 +9,21 @@ _ = gettext_noop
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 MAX_NAME = 200
 A_STRING, TRUE_OR_FALSE = _("a string"), _("true or false")
+# What the decoder says of bodies that are no JSON, in words that can be translated.
+REASONS = {
+    "object keys must be strings": _("a key is not a string"),
+    "expected ':'": _("a colon is missing"),
+    "expected ',' or '}'": _("a comma or a closing brace is missing"),
+    "expected ',' or ']'": _("a comma or a closing bracket is missing"),
+    "trailing comma in object": _("a comma stands before a closing brace"),
+    "trailing comma in array": _("a comma stands before a closing bracket"),
+    "trailing characters": _("something follows the object"),
+    "invalid character": _("a character does not belong there"),
+    "invalid number": _("a number is badly written"),
+    "invalid escaped character": _("an escape sequence is badly written"),
+    "invalid character in unicode escape": _("an escape sequence is badly written"),
+}
+MALFORMED = re.compile(r"JSON is malformed: (.+) \(byte (\d+)\)")
 
 
 class Term(str):
@@ -45,10 +62,20 @@ def parse_body(body):
     except msgspec.ValidationError:
         raise InvalidRequest(_("The request body must be a JSON object.")) from None
     except msgspec.DecodeError as error:
-        reason = str(error).removeprefix("JSON is malformed: ")
-        raise InvalidRequest(_("The request body is not valid JSON: %(reason)s."), reason=reason) from None
+        raise _malformed(str(error)) from None
     except RecursionError:
         raise InvalidRequest(_("The request body is nested too deeply.")) from None
+
+
+def _malformed(said):
+    found = MALFORMED.fullmatch(said)
+    if found is None:
+        return InvalidRequest(_("The request body is not valid JSON: it ends too early."))
+    reason, byte = REASONS.get(found[1]), found[2]
+    if reason is None:
+        return InvalidRequest(_("The request body is not valid JSON (byte %(byte)s)."), byte=byte)
+    message = _("The request body is not valid JSON: %(reason)s (byte %(byte)s).")
+    return InvalidRequest(message, reason=Term(reason), byte=byte)
 
 
 def field(fields, name, kind, *, required=False, what):

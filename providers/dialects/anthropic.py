@@ -7,6 +7,7 @@ import urllib.parse
 import msgspec
 from django.utils.translation import gettext_noop
 
+from providers.dialects.openai import UNTOLD
 from providers.request_body import InvalidRequest
 from providers.sse import encode
 
@@ -68,12 +69,9 @@ def error_event(error, request_id):
 def told(error):
     """``(message, code)`` of an error object in a stream."""
     if not isinstance(error, dict):
-        return "The provider reported an error.", None
+        return UNTOLD, None
     message, kind = error.get("message"), error.get("type")
-    return (
-        message if isinstance(message, str) else "The provider reported an error.",
-        kind if isinstance(kind, str) else None,
-    )
+    return (message if isinstance(message, str) else UNTOLD), (kind if isinstance(kind, str) else None)
 
 
 # Models ----------------------------------------------------------------------------------------------------------

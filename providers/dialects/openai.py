@@ -1,13 +1,16 @@
 """The OpenAI dialect: its headers, errors and models."""
 
 import msgspec
+from django.utils.translation import gettext_noop
 
 from providers.sse import encode
 
+_ = gettext_noop
 NAME = "openai"
 REQUEST_ID_HEADER = b"x-request-id"
 ORGANIZATION_HEADER = b"openai-organization"
 WORKSPACE_HEADER = b"openai-project"
+UNTOLD = _("The provider reported an error.")
 
 
 # Errors ----------------------------------------------------------------------------------------------------------
@@ -41,9 +44,9 @@ def told(error):
     if isinstance(error, str):
         return error, None
     if not isinstance(error, dict):
-        return "The provider reported an error.", None
+        return UNTOLD, None
     message, code = error.get("message"), error.get("code") or error.get("type")
-    return (message if isinstance(message, str) else "The provider reported an error."), (str(code) if code else None)
+    return (message if isinstance(message, str) else UNTOLD), (str(code) if code else None)
 
 
 # Models ----------------------------------------------------------------------------------------------------------
