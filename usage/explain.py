@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 from providers.rates import field_of
 from usage.costs import KINDS, PER_NANO, applied, cost_of, rates_of, terms_of
 from usage.models import Outcome, Source, UsageSource
+
 PATHS = {
     "chat_completions": "/v1/chat/completions",
     "completions": "/v1/completions",
@@ -15,7 +16,6 @@ PATHS = {
     "moderations": "/v1/moderations",
     "responses": "/v1/responses",
 }
-
 
 
 def prompt_tokens(log):
