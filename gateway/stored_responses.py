@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import BoundedSemaphore
 
 import msgspec
 import structlog
-from django.db import Error, connection
+from django.db import DataError, Error, IntegrityError, connection
 from django.utils.translation import gettext_noop
 
 from console.ids import new_id
@@ -21,7 +22,8 @@ _ = gettext_noop
 SECONDS = 5.0
 # An answer that is ready waits less for being stored: who asked for it is waiting, too.
 KEEP_SECONDS = 2.0
-THREADS = 4
+READERS = 4
+MOST_TOGETHER = 100
 # While the database is silent, no more than so many questions, each with what it would store, are held in memory.
 MOST_WAITING = 256
 # What fails as soon as this on a connection that was there before is worth a second try on a new one.
@@ -58,49 +60,86 @@ def away():
 
 
 class StoredResponses:
-    """The stored responses of every workspace, for one process."""
+    """The stored responses of every workspace, for one process: some threads that read, and one that writes."""
 
     def __init__(self):
-        self._executor = ThreadPoolExecutor(THREADS, "stored-responses")
+        self._readers = ThreadPoolExecutor(READERS, "responses-reader")
+        self._writer = ThreadPoolExecutor(1, "responses-writer")
+        self._unwritten = deque()
         self._room = BoundedSemaphore(MOST_WAITING)
 
     def close(self):
-        for _each in range(THREADS):
-            self._executor.submit(lambda: connection.close())
-        self._executor.shutdown(wait=False)
+        for executor in (self._readers, self._writer):
+            executor.submit(lambda: connection.close())
+            executor.shutdown(wait=False)
 
     async def ask(self, function, *values, seconds=SECONDS, **named):
         """
         What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer within ``seconds``,
         and what ``function`` raises otherwise.
         """
-        if not self._room.acquire(blocking=False):
-            log.error("stored responses not reached", error="too many are waiting")
-            raise away()
-        # Whoever asked may leave; the question stays in its line, so that the room it takes is known.
-        work = asyncio.wrap_future(self._executor.submit(self._work, function, values, named))
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.shield(work)
+            self._enter()
+            return await self._wait(self._readers.submit(_asked, function, *values, **named), seconds)
         except (Error, TimeoutError) as error:
             log.error("stored responses not reached", error=str(error).strip() or "timeout")
             raise away() from None
 
-    def _work(self, function, values, named):
-        try:
-            return _asked(function, *values, **named)
-        finally:
-            self._room.release()
-
     async def keep(self, **named):
-        """Store a response; whether that worked."""
+        """Store a response; whether that worked. All that wait are written in one transaction."""
         try:
-            await self.ask(_keep, seconds=KEEP_SECONDS, **named)
-        except (GatewayError, *UNREADABLE) as error:
-            log.error("response not stored; it went out all the same", response_id=named["id"], error=str(error))
+            self._enter()
+            answer = Future()
+            self._unwritten.append((named, answer))
+            self._writer.submit(self._write)
+            await self._wait(answer, KEEP_SECONDS)
+        except (Error, TimeoutError, *UNREADABLE) as error:
+            reason = str(error).strip() or "timeout"
+            log.error("response not stored; it went out all the same", response_id=named["id"], error=reason)
             return False
         return True
+
+    def _enter(self):
+        if not self._room.acquire(blocking=False):
+            raise TimeoutError("too many are waiting")
+
+    async def _wait(self, answer, seconds):
+        # Whoever asked may leave; the question stays in its line, so that the room it takes is known.
+        answer.add_done_callback(lambda done: self._room.release())
+        waiting = asyncio.wrap_future(answer)
+        waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        async with asyncio.timeout(seconds):
+            return await asyncio.shield(waiting)
+
+    def _write(self):
+        """Write what waits; whoever submitted it later finds nothing more to do."""
+        ready = []
+        while self._unwritten and len(ready) < MOST_TOGETHER:
+            named, answer = self._unwritten.popleft()
+            try:
+                ready.append((_kept(**named), answer))
+            except UNREADABLE as error:
+                answer.set_exception(error)
+        if ready:
+            self._store(ready)
+
+    def _store(self, ready):
+        failure = Error("not written")
+        try:
+            _asked(stored_responses.keep, [kept for kept, _answer in ready])
+            failure = None
+        except (DataError, IntegrityError) as error:
+            failure = error
+            if len(ready) > 1:
+                # What no database would take stands alone, and hinders nobody.
+                for each in ready:
+                    self._store([each])
+        except Error as error:
+            failure = error
+        finally:
+            for _kept_one, answer in ready:
+                if not answer.done():
+                    answer.set_exception(failure) if failure else answer.set_result(None)
 
 
 def _asked(function, *values, **named):
@@ -178,16 +217,13 @@ def without_proofs(items):
 # In a thread -----------------------------------------------------------------------------------------------------
 
 
-def _keep(*, input, output, **named):
+def _kept(*, input, output, **named):
     items, written = listed(input), msgspec.json.decode(output)
     if not isinstance(written, list):
         written, output = [], b"[]"
     ids = [item.get("id") for item in [*items, *written] if isinstance(item, dict)]
-    stored_responses.keep(
-        input=msgspec.json.encode(items),
-        output=output,
-        item_ids=[each for each in ids if isinstance(each, str)],
-        **named,
+    return stored_responses.Kept(
+        input=msgspec.json.encode(items), output=output, item_ids=[id for id in ids if isinstance(id, str)], **named
     )
 
 

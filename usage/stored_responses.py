@@ -7,6 +7,7 @@ Thirty days after a conversation was last gone on with, all of it is deleted.
 import datetime
 import zlib
 
+import msgspec
 from django.db import transaction
 from django.utils import timezone
 
@@ -17,38 +18,57 @@ DELETED_AT_ONCE = 500
 MAX_ID = 64
 
 
-def keep(*, id, workspace_id, previous, provider_model_id, shows_reasoning, input, output, response, item_ids):
+class Kept(msgspec.Struct):
     """
-    Store a response and let what it goes on from live as long.
+    A response to be stored, as in ``StoredResponse`` but not compressed yet.
 
-    ``previous`` are the ids of the responses before it, oldest first; the rest is as in ``StoredResponse``, not
-    compressed yet.
+    ``previous`` are the ids of the responses that it goes on from, oldest first, and ``item_ids`` those of its items.
     """
+
+    id: str
+    workspace_id: int
+    previous: list[str]
+    provider_model_id: int | None
+    shows_reasoning: bool
+    input: bytes
+    output: bytes
+    response: bytes
+    item_ids: list[str]
+
+
+def keep(kept: list[Kept]):
+    """Store responses, and let what they go on from live as long: one transaction, in a fixed number of queries."""
     now = timezone.now()
     expires_at = now + KEPT_FOR
     limit = StoredItem._meta.get_field("item_id").max_length
-    packed = [zlib.compress(part, 1) for part in (input, output, response)]
+    packed = [[zlib.compress(part, 1) for part in (each.input, each.output, each.response)] for each in kept]
+    earlier = {id for each in kept for id in each.previous}
     with transaction.atomic():
-        thread = id
-        if previous:
-            earlier = StoredResponse.objects.filter(pk__in=previous, workspace_id=workspace_id)
-            thread = earlier.filter(pk=previous[-1]).values_list("thread", flat=True).first() or id
-            earlier.update(expires_at=expires_at)
-        stored = StoredResponse.objects.create(
-            id=id,
-            workspace_id=workspace_id,
-            thread=thread,
-            previous_id=previous[-1] if previous else "",
-            provider_model_id=provider_model_id,
-            shows_reasoning=shows_reasoning,
-            input=packed[0],
-            output=packed[1],
-            response=packed[2],
-            created_at=now,
-            expires_at=expires_at,
+        threads = {}
+        if earlier:
+            StoredResponse.objects.filter(pk__in=earlier).update(expires_at=expires_at)
+            threads = dict(StoredResponse.objects.filter(pk__in=earlier).values_list("pk", "thread"))
+        StoredResponse.objects.bulk_create(
+            StoredResponse(
+                id=each.id,
+                workspace_id=each.workspace_id,
+                thread=threads.get(each.previous[-1], each.id) if each.previous else each.id,
+                previous_id=each.previous[-1] if each.previous else "",
+                provider_model_id=each.provider_model_id,
+                shows_reasoning=each.shows_reasoning,
+                input=parts[0],
+                output=parts[1],
+                response=parts[2],
+                created_at=now,
+                expires_at=expires_at,
+            )
+            for each, parts in zip(kept, packed, strict=True)
         )
         StoredItem.objects.bulk_create(
-            StoredItem(response=stored, item_id=item_id) for item_id in dict.fromkeys(item_ids) if len(item_id) <= limit
+            StoredItem(response_id=each.id, item_id=item_id)
+            for each in kept
+            for item_id in dict.fromkeys(each.item_ids)
+            if len(item_id) <= limit
         )
 
 

@@ -5,6 +5,7 @@ import datetime
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError, connection
@@ -27,18 +28,22 @@ def said(text, id="msg_a"):
     return {"type": "message", "id": id, "role": "assistant", "status": "completed", "content": [part]}
 
 
-def keep(id, workspace, *, input="Hello", output=None, previous=(), provider_model_id=1, shows_reasoning=False):
-    stored_responses._keep(
-        id=id,
-        workspace_id=workspace.pk,
-        previous=list(previous),
-        provider_model_id=provider_model_id,
-        shows_reasoning=shows_reasoning,
-        input=json.dumps(input).encode(),
-        output=json.dumps([said(f"Answer of {id}", f"msg_{id}")] if output is None else output).encode(),
-        response=json.dumps({"id": id, "object": "response"}).encode(),
-    )
-    return id
+def kept(id, workspace, *, input="Hello", output=None, previous=(), provider_model_id=1, shows_reasoning=False):
+    """What the gateway has of a response, to be stored."""
+    return {
+        "id": id,
+        "workspace_id": workspace.pk,
+        "previous": list(previous),
+        "provider_model_id": provider_model_id,
+        "shows_reasoning": shows_reasoning,
+        "input": json.dumps(input).encode(),
+        "output": json.dumps([said(f"Answer of {id}", f"msg_{id}")] if output is None else output).encode(),
+        "response": json.dumps({"id": id, "object": "response"}).encode(),
+    }
+
+
+def keep(id, workspace, **fields):
+    records.keep([stored_responses._kept(**kept(id, workspace, **fields))])
 
 
 def texts(items):
@@ -218,7 +223,7 @@ def test_ids_too_long_to_be_named_do_not_hinder(workspace):
 @pytest.fixture
 def stored(monkeypatch):
     # One thread, so that it is the one that was asked before.
-    monkeypatch.setattr(stored_responses, "THREADS", 1)
+    monkeypatch.setattr(stored_responses, "READERS", 1)
     stored = StoredResponses()
     yield stored
     stored.close()
@@ -281,5 +286,27 @@ async def test_a_line_that_is_full_turns_away_at_once(monkeypatch):
 
 @pytest.mark.anyio
 async def test_an_answer_that_cannot_be_stored_is_none_the_worse(stored, monkeypatch):
-    monkeypatch.setattr(stored_responses, "_keep", away)
-    assert await stored.keep(id="resp_1") is False
+    monkeypatch.setattr(records, "keep", away)
+    workspace = SimpleNamespace(pk=1)
+    assert await stored.keep(**kept("resp_1", workspace)) is False
+    assert await stored.keep(**kept("resp_1", workspace) | {"input": b'[{"n":1e999}]'}) is False
+    assert stored._room._value == stored_responses.MOST_WAITING
+
+
+@pytest.mark.anyio
+@pytest.mark.django_db(transaction=True)
+async def test_all_that_wait_are_written_together_and_what_is_wrong_hinders_nobody(stored, monkeypatch, workspace):
+    sizes, write = [], records.keep
+    monkeypatch.setattr(records, "keep", lambda each: (sizes.append(len(each)), write(each)))
+    held = threading.Event()
+    stored._writer.submit(held.wait)
+    waiting = [asyncio.create_task(stored.keep(**kept(f"resp_{n}", workspace))) for n in range(5)]
+    # One of a workspace that has gone meanwhile.
+    waiting.append(asyncio.create_task(stored.keep(**kept("resp_5", SimpleNamespace(pk=10**6)))))
+    await asyncio.sleep(0)
+    held.set()
+    assert await asyncio.gather(*waiting) == [True] * 5 + [False]
+    assert sizes[0] == 6
+    assert await stored.ask(lambda: StoredResponse.objects.count()) == 5
+    await stored.ask(lambda: connection.close())
+    await asyncio.wrap_future(stored._writer.submit(lambda: connection.close()))
