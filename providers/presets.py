@@ -162,7 +162,7 @@ _ALL = (
     ),
     Preset(
         kind="cloud-temple",
-        name="Cloud Temple LLMaaS",
+        name="Cloud Temple",
         dialect="openai",
         base_url="https://api.ai.cloud-temple.com/v1",
         auth="bearer",
@@ -240,7 +240,7 @@ _ALL = (
     ),
     Preset(
         kind="foundry",
-        name="Claude on Microsoft Foundry",
+        name=_("Claude on Microsoft Foundry"),
         dialect="anthropic",
         base_url="https://{resource}.services.ai.azure.com/anthropic",
         auth="x-api-key",
@@ -252,7 +252,7 @@ _ALL = (
     ),
     Preset(
         kind="bedrock",
-        name="Claude on Amazon Bedrock",
+        name=_("Claude on Amazon Bedrock"),
         dialect="anthropic",
         base_url="https://bedrock-runtime.{region}.amazonaws.com",
         auth="aws",
@@ -265,7 +265,7 @@ _ALL = (
     ),
     Preset(
         kind="vertex",
-        name="Claude on Google Vertex AI",
+        name=_("Claude on Google Vertex AI"),
         dialect="anthropic",
         base_url="https://{host}/v1/projects/{project}/locations/{region}",
         auth="google",

@@ -20,6 +20,10 @@ PAGES = {
     "providers": "/o/default/providers/",
     "provider": "/o/default/providers/{provider}/",
     "add provider": "/o/default/providers/add/",
+    "add a provider of a cloud": "/o/default/providers/add/?kind=bedrock",
+    "model": "/o/default/providers/{provider}/models/{model}/",
+    "edit model": "/o/default/providers/{provider}/models/{model}/edit/",
+    "prices": "/o/default/providers/{provider}/models/{model}/prices/",
     "workspaces": "/o/default/workspaces/",
 }
 FIRST_VISIT, WITH_CHART, NEXT_VISIT = 180 * KILOBYTE, 260 * KILOBYTE, 40 * KILOBYTE
@@ -38,7 +42,8 @@ def addresses(site, running_upstream):
     request = api.request_id(api.ask("gpt-test"))
     site.row(request)
     provider = site.query("SELECT uid FROM providers_provider WHERE kind = ?", "openai")[0]["uid"]
-    return {name: path.format(request=request, provider=provider) for name, path in PAGES.items()}
+    model = site.query("SELECT uid FROM providers_providermodel WHERE name = ?", "gpt-test")[0]["uid"]
+    return {name: path.format(request=request, provider=provider, model=model) for name, path in PAGES.items()}
 
 
 @pytest.mark.parametrize("name", PAGES)
