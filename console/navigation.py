@@ -39,6 +39,7 @@ WORKSPACE_PAGES = [
 ]
 ORGANIZATION_PAGES = [
     Page("providers", "providers:provider_list", _("Providers"), "providers"),
+    Page("routes", "providers:route_list", _("Routes"), "routes"),
     Page("workspaces", "console:workspace_list", _("Workspaces"), "workspaces"),
 ]
 

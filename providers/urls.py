@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from providers.views import models, providers
+from providers.views import models, providers, routes
 
 app_name = "providers"
 
@@ -29,5 +29,10 @@ provider_patterns = [
 urlpatterns = [
     path("o/<slug:organization_slug>/providers/", providers.provider_list, name="provider_list"),
     path("o/<slug:organization_slug>/providers/add/", providers.provider_create, name="provider_create"),
+    path("o/<slug:organization_slug>/providers/alerts/", routes.alert_list, name="alert_list"),
     path("o/<slug:organization_slug>/providers/<uid:provider_uid>/", include(provider_patterns)),
+    path("o/<slug:organization_slug>/routes/", routes.route_list, name="route_list"),
+    path("o/<slug:organization_slug>/routes/add/", routes.route_create, name="route_create"),
+    path("o/<slug:organization_slug>/routes/<uid:route_uid>/", routes.route_edit, name="route_edit"),
+    path("o/<slug:organization_slug>/routes/<uid:route_uid>/delete/", routes.route_delete, name="route_delete"),
 ]

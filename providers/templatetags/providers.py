@@ -5,6 +5,7 @@ from django import template
 
 from console import formatting
 from console.templatetags.console import badge
+from providers.alerts import open_alerts
 from providers.queries import CredentialState
 from providers.rates import ALL_KINDS, BATCH_KINDS, KINDS, field_of
 
@@ -66,3 +67,10 @@ def credential_badge(state):
     """How a provider's credential is kept."""
     tone, mark = {"sealed": ("ok", "lock"), "needs_key": ("warn", "alert"), "none": ("plain", "")}[state]
     return badge(CredentialState(state).label, tone, mark)
+
+
+@register.inclusion_tag("providers/_alerts.html")
+def provider_alerts(organization, provider=None):
+    """What providers, or one of them, refuse this server's accounts: for those who manage ``organization``."""
+    alerts = open_alerts(organization)
+    return {"organization": organization, "alerts": alerts.filter(provider=provider) if provider else alerts}
