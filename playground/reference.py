@@ -1,5 +1,6 @@
 """The API reference: a page made of the one description, and the description itself for machines."""
 
+import functools
 import json
 from dataclasses import dataclass, field
 
@@ -91,8 +92,10 @@ def kind_of(schema, schemas):
     """What a value may be, in a few words."""
     schema = _resolved(schema, schemas)
     if "anyOf" in schema:
-        kinds = [kind_of(each, schemas) for each in schema["anyOf"]]
-        return _(" or ").join(dict.fromkeys(kinds))
+        kinds = dict.fromkeys(kind_of(each, schemas) for each in schema["anyOf"])
+        return functools.reduce(
+            lambda first, second: _("%(first)s or %(second)s") % {"first": first, "second": second}, kinds
+        )
     if "const" in schema:
         return json.dumps(schema["const"])
     match schema.get("type"):

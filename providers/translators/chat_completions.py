@@ -251,8 +251,8 @@ def _said(message, where, kinds):
 
 def _other_type(kind, where, known):
     where = f"{where}.type"
-    message = _("%(where)s: must be %(known)s for this model, not %(kind)r")
-    return InvalidRequest(message, where, where=where, known=known, kind=kind)
+    message = _("%(where)s: must be %(known)s for this model, not “%(kind)s”")
+    return InvalidRequest(message, where, where=where, known=known, kind=str(kind)[:80])
 
 
 def _text(part, where):
