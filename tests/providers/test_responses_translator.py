@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
@@ -632,6 +632,39 @@ def test_an_answer_tells_the_usage_that_is_recorded():
     told = json.loads(responses.write_answer([TextPiece("a")], reply(reported=TokenUsage(3, output_tokens=77))))
     assert told["usage"]["output_tokens"] == 77
     assert told["usage"]["total_tokens"] == 80
+
+
+WORDS = st.text(max_size=4)
+ANY_PIECE = st.one_of(
+    st.builds(TextPiece, WORDS),
+    st.builds(RefusalPiece, WORDS),
+    st.builds(ThinkingPiece, WORDS),
+    st.builds(SignaturePiece, WORDS),
+    st.builds(RedactedPiece, WORDS),
+    st.builds(lambda index: ToolCallPiece(index, f"call_{index}", "f"), st.integers(0, 3)),
+    st.builds(ArgumentsPiece, st.integers(0, 3), WORDS),
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(ANY_PIECE, max_size=12), st.sampled_from(["end", "length", "tools", "filter", "pause"]))
+def test_pieces_in_any_order_make_a_stream_that_adds_up(pieces, reason):
+    state = ResponseStreamState(text_format=omit, input_tools=[])
+    said, items = {}, {}
+    for number, each in enumerate(events_of(streamed([*pieces, StopPiece(reason)]))):
+        assert each["sequence_number"] == number
+        state.handle_event(EVENTS.validate_python(each))
+        if "delta" in each:
+            said[each["item_id"]] = said.get(each["item_id"], "") + each["delta"]
+        elif each["type"] == "response.output_item.done":
+            items[each["output_index"]] = each["item"]
+    output = each["response"]["output"]
+    assert output == [items[index] for index in range(len(output))]
+    assert len({item["id"] for item in output}) == len(output)
+    for item in output:
+        parts = item.get("content") or item.get("summary") or []
+        whole_text = "".join(part.get("text", part.get("refusal")) for part in parts) + item.get("arguments", "")
+        assert whole_text.removesuffix("{}" if item["id"] not in said else "") == said.get(item["id"], "")
 
 
 @given(st.data())
