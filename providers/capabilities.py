@@ -3,6 +3,7 @@
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 
 class Capability(models.TextChoices):
@@ -13,8 +14,8 @@ class Capability(models.TextChoices):
     Responses format, which for some is the only one.
     """
 
-    CHAT = "chat", _("Chat")
-    RESPONSES = "responses", _("Responses")
+    CHAT = "chat", pgettext_lazy("capability", "Chat")
+    RESPONSES = "responses", "Responses"
     COMPLETIONS = "completions", _("Completions")
     EMBEDDINGS = "embeddings", _("Embeddings")
     MODERATIONS = "moderations", _("Moderations")

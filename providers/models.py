@@ -5,6 +5,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from console.ids import new_id
 from console.models import Organization
@@ -132,7 +133,7 @@ class CatalogModel(models.Model):
 class Lifecycle(models.TextChoices):
     """Whether a model's maker still wants it to be used."""
 
-    ACTIVE = "active", _("Active")
+    ACTIVE = "active", pgettext_lazy("model", "Active")
     DEPRECATED = "deprecated", _("Deprecated")
     RETIRED = "retired", _("Retired")
 
