@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
@@ -25,13 +26,17 @@ class EventSplitter:
         self._pieces = []
         self._size = 0
         self._held_cr = False
-        self._is_first = True
+        # The first bytes of all, as long as they may be those of a byte order mark; ``None`` from then on.
+        self._beginning = b""
 
     def feed(self, chunk):
         """The events that ``chunk`` completed."""
-        if self._is_first:
-            self._is_first = False
-            chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+        if self._beginning is not None:
+            chunk = self._beginning + chunk
+            if len(chunk) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(chunk):
+                self._beginning = chunk
+                return []
+            self._beginning, chunk = None, chunk.removeprefix(BYTE_ORDER_MARK)
         if self._held_cr or b"\r" in chunk:
             chunk = self._with_lf(chunk)
         if not chunk:
@@ -54,7 +59,8 @@ class EventSplitter:
 
     def rest(self):
         """What stands after the last complete event, as an event of its own: some servers end without a blank line."""
-        block, self._pieces, self._size = b"".join(self._pieces).strip(b"\n"), [], 0
+        block = b"".join([self._beginning or b"", *self._pieces]).strip(b"\n")
+        self._beginning, self._pieces, self._size = None, [], 0
         return [_event(block)] if block else []
 
     def _keep(self, piece):

@@ -91,4 +91,6 @@ def test_a_large_event_in_small_pieces_costs_no_more_than_its_size():
 
 
 def test_a_byte_order_mark_hides_no_event():
-    assert [event.data for event in events_of([b"\xef\xbb\xbfdata: a\n\n"])] == [b"a"]
+    marked = b"\xef\xbb\xbfdata: a\n\n"
+    for place in range(len(marked)):
+        assert events_of([marked[:place], marked[place:]]) == [(b"data: a\n\n", b"", b"a")]
