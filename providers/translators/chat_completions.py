@@ -493,9 +493,9 @@ def _merged(turns):
     for turn in turns:
         last = merged[-1] if merged else None
         if last is not None and (last.role, last.name) == (turn.role, turn.name):
-            merged[-1] = Turn(last.role, [*last.parts, *turn.parts], last.where, last.name)
+            last.parts += turn.parts
         else:
-            merged.append(turn)
+            merged.append(Turn(turn.role, list(turn.parts), turn.where, turn.name))
     return merged
 
 

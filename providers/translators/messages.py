@@ -969,15 +969,15 @@ class _End:
 
     def __init__(self):
         self.called = False
-        self.refusal = ""
+        self.refusal = []
         self.stop = None
 
     def saw(self, piece):
         match piece:
             case ToolCallPiece():
                 self.called = True
-            case RefusalPiece(text=text):
-                self.refusal += text
+            case RefusalPiece(text=text) if text:
+                self.refusal.append(text)
             case StopPiece():
                 self.stop = piece
 
@@ -987,7 +987,7 @@ class _End:
             # Some providers say of a call only that the answer ended.
             reason = "tools" if self.called else "filter" if self.refusal else "end"
         sequence = self.stop.sequence if self.stop and reason == "end" else None
-        details = {"type": "refusal", "category": None, "explanation": self.refusal or None}
+        details = {"type": "refusal", "category": None, "explanation": "".join(self.refusal) or None}
         return {
             "stop_reason": "stop_sequence" if sequence is not None else STOP_REASONS.get(reason, "end_turn"),
             "stop_sequence": sequence,

@@ -615,6 +615,8 @@ class AnswerWriter:
         self._sequence = -1
         self._output = []
         self._open = None
+        # What the part that is open says so far, and each call with its arguments: joined once, when they end.
+        self._written = []
         self._calls = {}
         self._stop = StopPiece("end")
 
@@ -636,8 +638,8 @@ class AnswerWriter:
                 case ToolCallPiece():
                     events += self._call(piece)
                 case ArgumentsPiece() if piece.text and piece.index in self._calls:
-                    at, item = self._calls[piece.index]
-                    item["arguments"] += piece.text
+                    at, item, arguments = self._calls[piece.index]
+                    arguments.append(piece.text)
                     said = {"item_id": item["id"], "output_index": at, "delta": piece.text}
                     events.append(self._event("response.function_call_arguments.delta", said))
                 case StopPiece():
@@ -652,8 +654,8 @@ class AnswerWriter:
         # Of an answer that was cut short the last item is what was cut.
         last = self._output[-1] if self._output else None
         events += self._close(status if self._open and self._open[1] is last else "completed")
-        for at, item in self._calls.values():
-            item["arguments"] = item["arguments"] or "{}"
+        for at, item, arguments in self._calls.values():
+            item["arguments"] = "".join(arguments) or "{}"
             item["status"] = status if item is last else "completed"
             said = {"item_id": item["id"], "output_index": at, "name": item["name"], "arguments": item["arguments"]}
             events.append(self._event("response.function_call_arguments.done", said))
@@ -697,7 +699,7 @@ class AnswerWriter:
             events += self._end_part()
             item["content"].append(_empty_part(kind))
             events.append(self._part_event("response.content_part.added", part=item["content"][-1]))
-        item["content"][-1]["refusal" if kind == "refusal" else "text"] += text
+        self._written.append(text)
         if kind == "refusal":
             return [*events, self._part_event("response.refusal.delta", delta=text)]
         return [*events, self._part_event("response.output_text.delta", delta=text, logprobs=[])]
@@ -712,6 +714,7 @@ class AnswerWriter:
         if not item.get("content"):
             return []
         part = item["content"][-1]
+        part["refusal" if part["type"] == "refusal" else "text"] = self._text()
         if part["type"] == "refusal":
             done = self._part_event("response.refusal.done", refusal=part["refusal"])
         else:
@@ -734,7 +737,7 @@ class AnswerWriter:
             item["summary"].append({"type": "summary_text", "text": ""})
             part = {"part": item["summary"][0]}
             events.append(self._event("response.reasoning_summary_part.added", place | part))
-        item["summary"][0]["text"] += text
+        self._written.append(text)
         events.append(self._event("response.reasoning_summary_text.delta", place | {"delta": text}))
         return events
 
@@ -749,7 +752,7 @@ class AnswerWriter:
         events = self._close()
         call = {"call_id": piece.id, "name": piece.name, "arguments": ""}
         at, item, added = self._add("fc", "function_call", **call)
-        self._calls[piece.index] = at, item
+        self._calls[piece.index] = at, item, []
         return [*events, added]
 
     def _close(self, status="completed"):
@@ -763,12 +766,18 @@ class AnswerWriter:
             events = []
             place = {"item_id": item["id"], "output_index": at, "summary_index": 0}
             for part in item["summary"]:
+                part["text"] = self._text()
                 done = self._event("response.reasoning_summary_text.done", place | {"text": part["text"]})
                 events += [done, self._event("response.reasoning_summary_part.done", place | {"part": part})]
         item["status"] = status
         events.append(self._event("response.output_item.done", {"output_index": at, "item": item}))
         self._open = None
         return events
+
+    def _text(self):
+        """What the open part says, which ends."""
+        text, self._written = "".join(self._written), []
+        return text
 
     def _event(self, name, said):
         self._sequence += 1
