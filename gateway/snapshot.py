@@ -78,7 +78,7 @@ class SnapshotKeeper:
     async def stop(self):
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._executor.submit(connection.close)
+        self._executor.submit(lambda: connection.close())  # this thread has another connection
         self._executor.shutdown(wait=False)
 
     @property
@@ -200,6 +200,7 @@ def _target(row, aliases):
         model_field=preset.model_field,
         max_tokens_field=preset.max_tokens_field,
         drops=preset.drops,
+        renames=preset.renames,
         takes_stream_options=preset.stream_options,
         created=int(row.created_at.timestamp()),
         context_window=row.context_window,
