@@ -171,6 +171,8 @@ class Exchange:
             fields[target.model_field] = target.encoded_name
         elif call.model != target.upstream_name:
             fields = fields | {"model": target.encoded_name}
+        if target.renames and target.renames.keys() & fields.keys():
+            fields = {target.renames.get(name, name): raw for name, raw in fields.items()}
         if target.drops and (refused := target.drops & fields.keys()):
             fields = {name: raw for name, raw in fields.items() if name not in refused}
             call.dropped = sorted(refused)
@@ -198,6 +200,8 @@ class Exchange:
             if name != "stream_options":
                 conversation.lose(name)
             del body[name]
+        for name in target.renames.keys() & body.keys():
+            body[target.renames[name]] = body.pop(name)
         if target.model_field != "model":
             body[target.model_field] = body.pop("model")
         call.dropped = conversation.dropped()

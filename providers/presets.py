@@ -39,8 +39,8 @@ class Preset:
     ``dialect`` is the wire format it speaks: ``openai`` or ``anthropic``. ``base_url`` is empty where the user must
     give one and may hold ``{blanks}``. ``auth`` says how the credential travels: ``bearer``, ``x-api-key``,
     ``api-key``, ``aws``, ``google`` or ``none``. ``endpoints`` are the paths of the formats, as
-    ``endpoints.endpoint_url`` takes them. ``drops`` are top-level request fields that it documents to refuse.
-    ``catalog`` is its id in the catalogue.
+    ``endpoints.endpoint_url`` takes them. ``drops`` are top-level request fields that it documents to refuse,
+    ``renames`` those that it calls otherwise. ``catalog`` is its id in the catalogue.
     """
 
     kind: str
@@ -54,6 +54,7 @@ class Preset:
     adapter: str = "http"
     stream_options: bool = True
     drops: frozenset[str] = frozenset()
+    renames: MappingProxyType = MappingProxyType({})
     catalog: str | None = None
     blanks: tuple[Blank, ...] = ()
     needs_credential: bool = True
@@ -204,10 +205,10 @@ _ALL = (
         endpoints=_paths("chat_completions", "embeddings", "moderations", "models"),
         # It refuses fields that it does not know, and sends the usage of a stream without being asked.
         stream_options=False,
+        renames=MappingProxyType({"max_completion_tokens": "max_tokens", "seed": "random_seed"}),
         drops=frozenset({
-            "audio", "logit_bias", "logprobs", "max_completion_tokens", "modalities", "prompt_cache_key",
-            "safety_identifier", "seed", "service_tier", "store", "stream_options", "top_logprobs", "user",
-            "verbosity", "web_search_options",
+            "audio", "logit_bias", "modalities", "safety_identifier", "store", "stream_options", "user", "verbosity",
+            "web_search_options",
         }),
         catalog="mistral",
         docs_url="https://docs.mistral.ai/api",

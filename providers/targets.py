@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import msgspec
 
@@ -39,6 +40,7 @@ class Target:
     model_field: str = "model"
     max_tokens_field: str = "max_tokens"
     drops: frozenset[str] = frozenset()
+    renames: Mapping[str, str] = MappingProxyType({})
     takes_stream_options: bool = True
     capabilities: tuple[str, ...] = ()
     lifecycle: str = "active"
