@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import dataclass
 
 import msgspec
+from django.utils.translation import get_language
 
 from gateway import errors, runtime
 from gateway.calls import Call, Caller
@@ -34,7 +35,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the request ended: what its row says. ``error_message`` is for the reader."""
+    """How the request ended: what its row says. ``error_message`` is for the reader, in the language that is active."""
 
     request_id: str
     outcome: str
@@ -56,12 +57,13 @@ async def ask(*, workspace, user, request):
     Put ``request``, a chat completion in the OpenAI shape, and yield ``Began``, ``Delta`` … and one ``Ended``.
 
     ``workspace`` comes with its organization. Raises ``GatewayError`` where the request is refused before it begins; a
-    provider that fails later ends the answer with an ``Ended`` that says so. Hold it in ``contextlib.aclosing``:
-    leaving it early ends the provider's work and records the request as cancelled by its client.
+    provider that fails later ends the answer with an ``Ended`` that says so. Both speak the language that is active,
+    the request's row English. Hold it in ``contextlib.aclosing``: leaving it early ends the provider's work and records
+    the request as cancelled by its client.
     """
-    serving = runtime.current()
+    serving, language, failure = runtime.current(), get_language() or "en", None
     if serving is None:
-        raise errors.not_ready()
+        raise errors.not_ready().speak(language)
     caller = Caller(
         organization_id=workspace.organization_id,
         organization_uid=workspace.organization.uid,
@@ -85,11 +87,12 @@ async def ask(*, workspace, user, request):
                     if text := chat_completions.text_in(event):
                         yield Delta(text)
     except InvalidRequest as error:
-        raise _refused(call, errors.invalid(error), serving) from None
+        raise _refused(call, errors.invalid(error), serving).speak(language) from None
     except GatewayError as error:
         if not call.recorded:
-            raise _refused(call, error, serving) from None
-    yield _ended(call)
+            raise _refused(call, error, serving).speak(language) from None
+        failure = error.speak(language)
+    yield _ended(call, failure)
 
 
 def _refused(call, error, serving):
@@ -97,9 +100,7 @@ def _refused(call, error, serving):
     return error
 
 
-def _ended(call):
+def _ended(call, failure):
     closed = call.closed
-    return Ended(
-        request_id=call.id,
-        **{name: getattr(closed, name) for name in Ended.__dataclass_fields__ if name != "request_id"},
-    )
+    told = {name: getattr(closed, name) for name in Ended.__dataclass_fields__ if name != "request_id"}
+    return Ended(request_id=call.id, **(told | ({"error_message": failure.message} if failure else {})))
