@@ -68,6 +68,8 @@ OPTIONS = {
     "user": (str, _("a string")),
     "metadata": (dict[str, Any], _("an object")),
     "modalities": (list[str], _("a list of strings")),
+    "service_tier": (str, _("a string")),
+    "thinking": (dict[str, Any], _("an object")),
 }
 # What says no more than leaving it out does.
 WITHOUT_EFFECT = {
@@ -84,9 +86,7 @@ STRUCTURE = {
 def read_request(fields, rules=None):
     """The conversation that a caller's ``fields`` ask for. Raises ``InvalidRequest``."""
     asked = decoded(fields)
-    for name, (kind, what) in OPTIONS.items():
-        if asked.get(name) is not None:
-            require(asked[name], kind, name, what)
+    require_options(asked)
     if "audio" in (asked.get("modalities") or ()):
         raise InvalidRequest(_("%(where)s: this model answers in text only"), "modalities", where="modalities")
     if asked.get("web_search_options") is not None:
@@ -129,6 +129,13 @@ def is_legacy(fields):
         for value in (fields.get("functions"), fields.get("tools"))
     ]
     return functions not in nothing and tools in nothing
+
+
+def require_options(asked, spelling=str):
+    """Refuse options that are not what OPTIONS says; ``spelling`` gives the caller's name of each."""
+    for name, (kind, what) in OPTIONS.items():
+        if asked.get(name) is not None:
+            require(asked[name], kind, spelling(name), what)
 
 
 def require(value, kind, where, what):

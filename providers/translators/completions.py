@@ -11,7 +11,7 @@ from providers.conversation import Conversation, RefusalPiece, StopPiece, Text, 
 from providers.formats.chat_completions import DONE
 from providers.request_body import InvalidRequest, decoded
 from providers.sse import encode
-from providers.translators.chat_completions import OPTIONS, require, usage_of
+from providers.translators.chat_completions import require_options, usage_of
 
 _ = gettext_noop
 
@@ -31,9 +31,7 @@ REFUSED = {
 def read_request(fields, rules=None):
     """The conversation that a caller's ``fields`` ask for. Raises ``InvalidRequest``."""
     asked = decoded(fields)
-    for name, (kind, what) in OPTIONS.items():
-        if asked.get(name) is not None:
-            require(asked[name], kind, name, what)
+    require_options(asked)
     options = {
         name: value
         for name, value in asked.items()

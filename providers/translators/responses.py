@@ -31,6 +31,7 @@ from providers.conversation import (
 from providers.formats import responses
 from providers.request_body import InvalidRequest, decoded
 from providers.sse import encode
+from providers.translators.chat_completions import require_options
 
 _ = gettext_noop
 
@@ -68,6 +69,7 @@ def read_request(fields, rules=None):
         conversation.lose("include")
     _read_text(asked.get("text"), conversation)
     _read_reasoning(asked.get("reasoning"), conversation)
+    require_options(conversation.options, conversation.spelling)
     _read_tools(asked.get("tools"), conversation)
     _read_tool_choice(asked.get("tool_choice"), conversation)
     if (instructions := asked.get("instructions")) is not None:
@@ -170,7 +172,7 @@ def _read_tool_choice(choice, conversation):
         case {"type": "function", "name": str(name)}:
             conversation.tool_choice = ToolChoice("named", name)
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(allowed)}:
-            names = {tool.get("name") for tool in allowed if isinstance(tool, dict)}
+            names = {name for tool in allowed if isinstance(tool, dict) and isinstance(name := tool.get("name"), str)}
             conversation.tools = [tool for tool in conversation.tools if tool.name in names]
             conversation.tool_choice = ToolChoice(mode)
         case {"type": str(kind)}:
