@@ -24,13 +24,15 @@ BODIES = {
 }
 FIELDS = (
     "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_output_tokens", "stop",
-    "stop_sequences", "n", "seed", "user", "metadata", "thinking", "reasoning_effort", "reasoning", "verbosity", "text", "service_tier",
-    "parallel_tool_calls", "tools", "tool_choice", "functions", "function_call", "response_format", "output_config",
-    "system", "instructions", "cache_control", "safety_identifier", "modalities", "suffix", "include", "truncation",
+    "stop_sequences", "n", "seed", "user", "metadata", "thinking", "reasoning_effort", "reasoning", "verbosity", "text",
+    "service_tier", "parallel_tool_calls", "tools", "tool_choice", "functions", "function_call", "response_format",
+    "output_config", "system", "instructions", "cache_control", "safety_identifier", "modalities", "suffix", "include",
+    "truncation",
 )  # fmt: skip
 ODD = (
     True, 0, -1, 1.5, 10**25, "", "x", [], {}, [1], [[]], [{}], [None], {"type": "x"}, {"type": {}},
-    {"type": "enabled"}, {"effort": {}}, {"format": {"type": []}}, {"type": "allowed_tools", "mode": "auto", "tools": [{"name": {}}]},
+    {"type": "enabled"}, {"effort": {}}, {"format": {"type": []}},
+    {"type": "allowed_tools", "mode": "auto", "tools": [{"name": {}}]},
 )  # fmt: skip
 
 
