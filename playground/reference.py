@@ -49,6 +49,7 @@ def description(request):
 def _shown(path, method, operation, schemas):
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
     content = operation["responses"]["200"]["content"]
+    example = json.dumps(body["example"], indent=2, ensure_ascii=False) if body else ""
     versioned = next((each for each in operation["parameters"] if each["name"] == "anthropic-version"), None)
     return {
         "id": operation["operationId"],
@@ -56,7 +57,8 @@ def _shown(path, method, operation, schemas):
         "method": method,
         "summary": operation["summary"],
         "about": operation["description"],
-        "example": json.dumps(body["example"], indent=2, ensure_ascii=False) if body else "",
+        "example": example,
+        "rows": example.count("\n") + 1,
         "parameters": [each for each in operation["parameters"] if each is not versioned],
         "version": versioned["schema"]["enum"][0] if versioned else "",
         "asked": fields_of(body["schema"], schemas) if body else (),

@@ -65,12 +65,12 @@ class ApiCall extends HTMLElement {
     const body = this.form.elements.body?.value;
     try {
       if (body) JSON.parse(body);
-    } catch (error) {
-      this.show(`${noJson} ${error.message}`, true);
+    } catch {
+      this.show(noJson, true);
       return;
     }
     const url = path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(this.form.elements[name].value.trim()).replaceAll("%2F", "/"));
-    const headers = { authorization: `Bearer ${caller.key}`, ...(body && { "content-type": "application/json" }), ...(version && { "anthropic-version": version }) };
+    const headers = { authorization: `Bearer ${caller.key}`, "accept-language": document.documentElement.lang, ...(body && { "content-type": "application/json" }), ...(version && { "anthropic-version": version }) };
     this.stop?.abort();
     const stop = (this.stop = new AbortController());
     const began = performance.now();
