@@ -77,6 +77,19 @@ def test_any_other_input_is_refused_by_name(asked, said):
     assert raised.value.param == "input"
 
 
+@pytest.mark.parametrize("entry", ["a", '"', "\\", '\\"', [1]])
+def test_far_too_many_entries_are_refused_unread(entry, monkeypatch):
+    for decoder in ("_RAW_LIST", "_ID_LISTS"):
+        monkeypatch.setattr(embeddings, decoder, None)
+
+    with pytest.raises(InvalidRequest, match="must hold 2048 entries at most"):
+        embeddings.read_request(fields_of(model="m", input=[entry] * 10_000))
+
+
+def test_quotes_within_a_text_are_not_taken_for_entries():
+    assert embeddings.read_request(fields_of(model="m", input=['""' * 5_000, '\\"' * 5_000])) == ("m", False)
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
