@@ -126,6 +126,21 @@ def test_the_worker_takes_a_task_from_the_embedded_broker(whole):
 
 
 @pytest.mark.model
+def test_the_worker_fills_the_catalogue_from_which_models_then_have_their_price(whole):
+    def known():
+        return whole.query("SELECT count(*) AS count FROM providers_catalogmodel")[0]["count"]
+
+    assert wait_for(known, seconds=90) > 2000, whole.log[-2000:]
+    whole.manage("add_provider", "--kind", "anthropic", "--name", "Claude", "--model", "claude-opus-5-5")
+    [model] = whole.query("SELECT * FROM providers_providermodel WHERE name = ?", "claude-opus-5-5")
+    assert (model["context_window"], model["max_output_tokens"]) == (1_000_000, 128_000)
+    assert "reasoning" in model["capabilities"]
+    [price] = whole.query("SELECT * FROM providers_price WHERE provider_model_id = ?", model["id"])
+    assert float(price["input_per_mtok"]) == 4
+    assert price["source"].startswith("genai-prices ")
+
+
+@pytest.mark.model
 def test_a_crashed_model_and_worker_come_back(whole):
     (model,), (worker, *_) = pids_of(whole, b"providers.local"), pids_of(whole, b"celery")
     for pid in (model, worker):
