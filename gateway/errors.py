@@ -67,7 +67,10 @@ def no_key():
 
 
 def wrong_key():
-    return GatewayError(401, "invalid_api_key", _("This API key is not known here. It may be mistyped or revoked."))
+    # LiteLLM knows a wrong key by the first four words.
+    return GatewayError(
+        401, "invalid_api_key", _("Incorrect API key provided. It is not known here: it may be mistyped or revoked.")
+    )
 
 
 def two_keys():
