@@ -4,6 +4,7 @@ import sys
 import tempfile
 import traceback
 
+from tests.conformance import page
 from tests.conformance.checks import check
 from tests.conformance.matrix import cells
 from tests.conformance.run import run
@@ -34,6 +35,8 @@ def main():
     for reason, failed in sorted(failures.items(), key=lambda item: -len(item[1])):
         print(f"{len(failed):5} {reason}\n      {' '.join(cell.id for cell in failed[:4])}")
     count = sum(map(len, failures.values()))
+    if options.write and not count and not options.only:
+        page.write(wanted)
     print(f"{len(wanted) - count} of {len(wanted)} cells are as they must be.")
     return bool(count)
 

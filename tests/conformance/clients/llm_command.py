@@ -50,7 +50,7 @@ def make(task):
         entry |= flags | fields
         (home / "extra-openai-models.yaml").write_text(yaml.safe_dump([entry]))
         system = () if fields.get("completion") else ("-s", task.system)
-        done = run("prompt", "-m", model, *system, "--usage", "--no-log", *arguments, prompt)
+        done = run("prompt", "-m", model, *system, "--usage", *arguments, prompt)
         # A line for each request that it made
         numbers = [[int(number.replace(",", "")) for number in line] for line in USAGE.findall(done.stderr)]
         seen = {"text": done.stdout.removesuffix("\n"), "errors": done.stderr}
