@@ -36,7 +36,7 @@ that kind has such an endpoint: the client's own exception says so, and a record
 Providers are played by a scripted one that has each one's wire: its paths, credential, fields, usage, order of chunks,
 tool calls, thoughts and errors. `openai-compatible` is a server that refuses `stream_options` and tells no usage in a
 stream, which is counted here then. LangChain adds up the usage that Gemini repeats in every chunk of a stream: what it
-tells there is more than what was billed and is recorded. `local` is no script: it is the language model of this machine.
+tells there is more than what was billed and recorded. `local` is no script: it is the language model of this machine.
 """
 
 
