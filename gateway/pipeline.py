@@ -288,6 +288,8 @@ class Exchange:
     def _answer(self, body):
         try:
             said = self.format.read_answer(body, self.meter)
+        except StreamError as failure:
+            raise self.adapter.scrubbed(failure, self.target) from None
         except ValueError as error:
             raise Broken(_("The provider's answer is not one of its dialect."), str(error)) from None
         if self._from:

@@ -113,8 +113,9 @@ async def list_input_items(http, runtime):
         {
             "object": "list",
             "data": page,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
+            # What a provider wrote without an id has none.
+            "first_id": page[0].get("id") if page else None,
+            "last_id": page[-1].get("id") if page else None,
             "has_more": len(items) > len(page),
         }
     )
