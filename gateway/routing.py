@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+import time
 
 from django.utils.translation import gettext_noop
 
@@ -25,6 +26,9 @@ CONVERSATIONS = {"chat_completions", "completions", "messages", "responses"}
 ABILITIES = {None: _("text generation"), "embeddings": _("embeddings"), "moderations": _("moderation")}
 # Another attempt at the same target may help with these; the rest needs another target.
 PASSING_STATUSES = {408, 409, 429, 500, 502, 503, 504, 529}
+# A provider that seemed to know nothing of a format is asked in it again after so long: it may have meant something
+# else by it, or know the format by then.
+LACKING_SECONDS = 600.0
 # What a provider says of the whole account, whichever of its models was asked.
 ACCOUNT_STATUSES = {401, 402, 429}
 
@@ -146,7 +150,8 @@ class Router:
         self.alerts = alerts
         self.deadline = deadline
         self._retries = FREE_RETRIES
-        self._lacking = set()
+        # The formats that models seemed to know nothing of, and until when that is taken for granted.
+        self._lacking = {}
 
     async def plan(self, call):
         """The plan of a call; raises ``GatewayError`` where nobody could be asked."""
@@ -172,7 +177,8 @@ class Router:
 
     def format_for(self, format_name, target):
         """The format in which ``target`` is asked: the caller's own wherever it has it."""
-        if format_name in target.endpoints and (target.provider_model_id, format_name) not in self._lacking:
+        lacking_until = self._lacking.get((target.provider_model_id, format_name), 0.0) if self._lacking else 0.0
+        if format_name in target.endpoints and lacking_until <= time.monotonic():
             return format_name
         return target.main_format
 
@@ -188,7 +194,9 @@ class Router:
         target = plan.target
         if plan.format_name != plan.call.format.NAME and plan.call.format.NAME in target.endpoints:
             # Asked in its main format because it knew nothing of the other: it need not be tried each time.
-            self._lacking.add((target.provider_model_id, plan.call.format.NAME))
+            key = target.provider_model_id, plan.call.format.NAME
+            if self._lacking.get(key, 0.0) <= time.monotonic():
+                self._lacking[key] = time.monotonic() + LACKING_SECONDS
         self.health.succeeded(target)
         self.alerts.succeeded(target)
 

@@ -202,6 +202,19 @@ async def test_a_provider_that_lacks_an_endpoint_is_asked_in_its_main_format_and
     assert plan.format_name == "chat_completions"
     router.succeeded(plan)
     assert (await router.plan(Call(responses))).format_name == "chat_completions"
+
+
+async def test_a_format_that_a_provider_seemed_to_lack_is_tried_again_after_a_while(monkeypatch):
+    monkeypatch.setattr("gateway.routing.LACKING_SECONDS", 0.05)
+    router = router_for(target(1, endpoints={"chat_completions": "chat/completions", "responses": "responses"}))
+    assert await asked(router, rejected(404), call=Call(responses)) == [1, 1]
+
+    # However many succeed in the other format meanwhile.
+    until = time.monotonic() + 1
+    while (await router.plan(Call(responses))).format_name == "chat_completions":
+        assert time.monotonic() < until
+        assert await asked(router, call=Call(responses)) == [1]
+        await asyncio.sleep(0.01)
     assert (await router.plan(Call())).format_name == "chat_completions"
 
 
