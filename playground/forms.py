@@ -93,10 +93,11 @@ class SettingsForm(forms.Form):
 
 
 def by_provider(models):
-    """Choices grouped by provider, in the order of ``models``."""
+    """Choices grouped by provider, in the order of ``models``; routes have a group of their own."""
     groups = {}
     for model in models:
-        groups.setdefault(model.provider.shown_name, []).append((model.uid, model.public_name))
+        heading = _("Routes") if hasattr(model, "route") else model.provider.shown_name
+        groups.setdefault(str(heading), []).append((model.uid, model.public_name))
     return list(groups.items())
 
 

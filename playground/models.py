@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from console.ids import new_id
 from console.models import Workspace
 from playground import markdown
-from providers.models import ProviderModel
+from providers.models import ModelRoute, ProviderModel
 from usage.models import Outcome, UsageSource
 
 ROW_COMES_WITHIN = timedelta(minutes=1)
@@ -45,6 +45,13 @@ class Conversation(models.Model):
     uid = models.CharField(max_length=40, unique=True, default=new_conversation_id, editable=False)
     title = models.CharField(_("title"), max_length=80, blank=True)
     model = models.ForeignKey(ProviderModel, models.SET_NULL, null=True, related_name="+")
+    route = models.ForeignKey(
+        ModelRoute,
+        models.SET_NULL,
+        null=True,
+        related_name="+",
+        help_text="What was asked, where it was a route.",
+    )
     system_prompt = models.TextField(_("system prompt"), blank=True)
     parameters = models.JSONField(default=dict)
     replaced_at = models.DateTimeField(null=True, editable=False)
@@ -65,6 +72,12 @@ class Conversation(models.Model):
 
     def get_absolute_url(self):
         return reverse("playground:conversation", args=[self.workspace.slug, self.uid])
+
+    @property
+    def asked_uid(self):
+        """The id of the route or the model that was asked last; empty where it is gone."""
+        asked = self.route or self.model
+        return asked.uid if asked else ""
 
 
 class MessageQuerySet(models.QuerySet):

@@ -1,6 +1,7 @@
 """What a person does in the playground; the answers come through the gateway's own pipeline."""
 
 import asyncio
+import copy
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ _saves = set()
 
 @dataclass(frozen=True)
 class Settings:
-    """What a request says beside the messages."""
+    """What a request says beside the messages; ``model`` is one of ``enabled_models``."""
 
     model: ProviderModel
     system_prompt: str
@@ -54,14 +55,33 @@ class Turn:
 
 
 def enabled_models(organization):
-    """The models that can be asked, with provider and prices, grouped by provider."""
-    return list(
+    """
+    What can be asked, with provider and prices: models grouped by provider, then routes, each as its first model.
+
+    Of a route ``route`` is set, and ``uid`` and ``public_name`` are its own. A model whose place one takes is left out.
+    """
+    models = list(
         ProviderModel.objects.current()
         .filter(organization=organization, disabled_at=None, provider__disabled_at=None)
         .select_related("provider")
         .prefetch_related("prices")
         .order_by("provider__created_at", "provider_id", "public_name")
     )
+    enabled = {model.pk: model for model in models}
+    routes = []
+    for route in organization.routes.prefetch_related("targets"):
+        first = next((enabled[pk] for step in route.targets.all() if (pk := step.provider_model_id) in enabled), None)
+        if first:
+            routes.append(asked_by(route, first))
+    taken = {model.public_name for model in routes}
+    return [model for model in models if model.public_name not in taken] + routes
+
+
+def asked_by(route, model):
+    """``model`` under the name of ``route``, which leads to it first."""
+    named = copy.copy(model)
+    named.route, named.uid, named.public_name = route, route.uid, route.name
+    return named
 
 
 @transaction.atomic
@@ -235,6 +255,7 @@ def fill_figures(messages):
 
 def _take_settings(conversation, settings):
     conversation.model = settings.model
+    conversation.route = getattr(settings.model, "route", None)
     conversation.system_prompt = settings.system_prompt
     conversation.parameters = settings.parameters
 

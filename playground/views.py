@@ -33,8 +33,9 @@ SILENCE_SECONDS = 15
 def start(request, workspace_slug):
     """A new conversation with the model of the person's last one; all else is as at first."""
     workspace = get_workspace(request, workspace_slug)
-    last = Conversation.objects.seen_by(request.user, workspace).select_related("model").order_by("-updated_at").first()
-    initial = {"model": request.GET.get("model") or (last and last.model and last.model.uid)}
+    talks = Conversation.objects.seen_by(request.user, workspace).select_related("model", "route")
+    last = talks.order_by("-updated_at").first()
+    initial = {"model": request.GET.get("model") or (last and last.asked_uid)}
     form = SettingsForm(services.enabled_models(workspace.organization), initial=initial)
     return _page(request, workspace, form=form)
 
@@ -159,7 +160,8 @@ def snippet_list(request, workspace_slug):
 def conversation_list(request, workspace_slug):
     """The person's conversations in this workspace, the last used first."""
     workspace = get_workspace(request, workspace_slug)
-    own = Conversation.objects.seen_by(request.user, workspace).select_related("model").order_by("-updated_at", "-pk")
+    own = Conversation.objects.seen_by(request.user, workspace).select_related("model", "route")
+    own = own.order_by("-updated_at", "-pk")
     page = Paginator(own.defer("system_prompt"), PAGE_SIZE).get_page(request.GET.get("page"))
     context = {
         "section": "playground",
@@ -442,13 +444,13 @@ def _kept_settings(conversation):
     if conversation is None:
         return {}
     return conversation.parameters | {
-        "model": conversation.model.uid if conversation.model else "",
+        "model": conversation.asked_uid,
         "system_prompt": conversation.system_prompt,
     }
 
 
 def _conversation(request, workspace, uid):
-    own = Conversation.objects.seen_by(request.user, workspace).select_related("model__provider")
+    own = Conversation.objects.seen_by(request.user, workspace).select_related("model__provider", "route")
     conversation = get_object_or_404(own, uid=uid)
     conversation.workspace = workspace
     return conversation

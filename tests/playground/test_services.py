@@ -3,6 +3,7 @@ from django.core.exceptions import ValidationError
 
 from playground import services
 from playground.models import Conversation, Message
+from providers import routes
 from tests import factories
 from usage.models import Outcome
 
@@ -205,3 +206,31 @@ def test_the_speed_is_that_of_the_writing():
 def test_tokens_are_summed_where_any_is_known():
     assert Message(input_tokens=118, cache_read_tokens=0, output_tokens=96).total_tokens == 214
     assert Message().total_tokens is None
+
+
+# Routes ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_route_is_asked_under_its_own_name_and_kept(alice, workspace, model):
+    routes.create_route(
+        organization=workspace.organization, name="fast", strategy="ordered", targets=[(model, 1)], actor=alice
+    )
+    offered = services.enabled_models(workspace.organization)
+    assert [each.public_name for each in offered] == [model.public_name, "fast"]
+    turn = services.begin_turn(
+        conversation=Conversation(workspace=workspace, user=alice),
+        settings=services.Settings(model=offered[1], system_prompt="", parameters={}),
+        text="Hello",
+    )
+    assert turn.request["model"] == "fast"
+    kept = Conversation.objects.get()
+    assert (kept.model, kept.route.name, kept.asked_uid) == (model, "fast", kept.route.uid)
+
+
+def test_a_route_takes_the_place_of_the_model_of_its_name(alice, workspace, model):
+    routes.create_route(
+        organization=workspace.organization, name="gpt-test", strategy="ordered", targets=[(model, 1)], actor=None
+    )
+    assert [each.uid for each in services.enabled_models(workspace.organization)] == [
+        workspace.organization.routes.get().uid
+    ]
