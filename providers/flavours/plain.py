@@ -8,6 +8,8 @@ from providers.dialects import openai
 from providers.sse import EventSplitter, encode
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# Bytes that are no UTF-8 are found out only where something is decoded.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # The formats whose answers differ between flavours.
 DRESSED = frozenset({"chat_completions", "completions"})
@@ -79,7 +81,7 @@ class Flavour:
     def _dressed(self, document, answer):
         try:
             fields = _FIELDS.decode(document)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             return None
         if "choices" not in fields:
             return None
@@ -112,5 +114,5 @@ def decoded(fields, name):
     """A field as a plain value; ``None`` where it is absent or cannot be held."""
     try:
         return msgspec.json.decode(fields.get(name, b"null"))
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return None

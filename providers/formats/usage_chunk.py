@@ -14,7 +14,7 @@ def with_usage(passed, chunk, usage):
 
     ``usage`` is a ``TokenUsage`` that is known whole.
     """
-    fields = _FIELDS.decode(chunk)
+    fields = _FIELDS.decode(chunk.decode(errors="replace"))
     told = {
         "prompt_tokens": usage.total_input,
         "completion_tokens": usage.output_tokens,
