@@ -245,7 +245,8 @@ class StreamReader:
         data = event.data
         if data.startswith(b"[DONE]"):
             self.ended = True
-            return event.raw, None
+            # However the provider spells it: a usage chunk may have to go before it.
+            return DONE, None
         if not data:
             return event.raw, None
         try:
