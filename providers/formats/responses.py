@@ -230,8 +230,8 @@ class StreamReader:
     def __init__(self, meter, *, hide_usage=False):
         self.meter = meter
         self.ended = False
-        # The output items of which some text has come in pieces.
-        self._begun = set()
+        # How much of the text of each output item has come in pieces, and whose names are counted.
+        self._told, self._named = {}, set()
 
     def saw(self, event):
         """Read one event: the bytes to pass on, and the parsed ``StreamEvent`` or ``None``. Raises ``StreamError``."""
@@ -250,10 +250,13 @@ class StreamReader:
                 raise StreamError(*openai.told(said.error))
         elif kind.endswith(".delta"):
             if isinstance(said.delta, str) and said.delta and kind not in NOT_TEXT:
-                self._begun.add(_index(said.output_index))
+                place = _index(said.output_index)
+                self._told[place] = self._told.get(place, 0) + len(said.delta)
                 self.meter.saw_text(said.delta)
+        elif kind == "response.output_item.added":
+            self._take_name(_index(said.output_index), read_item(said.item))
         elif kind == "response.output_item.done":
-            self._take_item(said)
+            self._take_item(_index(said.output_index), read_item(said.item))
         elif kind == "error":
             raise StreamError(*openai.told(said.error or {"message": said.message, "code": said.code}))
         elif said.response is not None:
@@ -265,11 +268,17 @@ class StreamReader:
             self.meter.call.sequence = said.sequence_number
         return event.raw, said
 
-    def _take_item(self, said):
-        """Count what an item says that no delta has said before: the name of a function, or all of it."""
-        item = read_item(said.item)
-        text = item.name if _index(said.output_index) in self._begun else text_of(item)
-        if isinstance(text, str) and text:
+    def _take_name(self, place, item):
+        """Count the name of a function where the item begins: its end may never come."""
+        if isinstance(item.name, str) and item.name and place not in self._named:
+            self._named.add(place)
+            self.meter.saw_text(item.name)
+
+    def _take_item(self, place, item):
+        """Count what an item says that has not been said before."""
+        self._take_name(place, item)
+        item.name = None
+        if text := text_of(item)[self._told.get(place, 0) :]:
             self.meter.saw_text(text)
 
 
