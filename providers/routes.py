@@ -1,5 +1,6 @@
 """Routes: names that lead to models, in order or by weight, as people make and change them."""
 
+import functools
 from collections import Counter
 
 from django.core.exceptions import ValidationError
@@ -136,7 +137,10 @@ def described(name, strategy, targets):
     if not name or not targets:
         return ""
     labels = [label for label, _weight in targets]
-    told = {"name": name, "first": labels[0], "then": _(", then to ").join(labels[1:])}
+    then = functools.reduce(
+        lambda one, other: _("%(one)s, then to %(next)s") % {"one": one, "next": other}, labels[1:] or [""]
+    )
+    told = {"name": name, "first": labels[0], "then": then}
     if len(labels) == 1:
         return _("Requests for “%(name)s” go to %(first)s.") % told
     if strategy != WEIGHTED:
