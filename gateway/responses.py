@@ -265,6 +265,8 @@ class Passage:
             if not self.shows_reasoning and _may_reason(fields, target):
                 fields["include"] = msgspec.Raw(msgspec.json.encode([*include, ENCRYPTED]))
         call.fields = fields
+        # What is told again may be far more than what came in, and takes as long to translate.
+        call.size = max(call.size, len(bytes(fields.get("input", b""))))
 
     async def through(self, call, chunks):
         """The answer as the caller gets it, with the response's own id."""

@@ -157,3 +157,25 @@ async def test_an_event_over_several_lines_and_without_a_name_is_understood():
     raw = b'data: {"type":"response.completed",\ndata: "response":' + msgspec.json.encode(whole()) + b"}\n\n"
     [ended] = said(await passed(passage(), raw))
     assert ended["response"]["id"] == "resp_01ABC"
+
+
+@pytest.mark.anyio
+async def test_a_request_is_as_large_as_all_that_it_goes_on_from(monkeypatch):
+    earlier = [{"type": "message", "role": "user", "content": "a" * 1_000}] * 300
+
+    async def ask(*_):
+        return ["resp_0"], earlier
+
+    async def asked_first(*_):
+        return SimpleNamespace(kind="openai-compatible", endpoints={}), 7
+
+    monkeypatch.setattr("gateway.responses._asked_first", asked_first)
+    made = Passage(SimpleNamespace(stored_responses=SimpleNamespace(ask=ask)))
+    call = SimpleNamespace(
+        model="public",
+        caller=SimpleNamespace(workspace_id=1),
+        fields={"input": msgspec.Raw(b'"Hello"'), "previous_response_id": msgspec.Raw(b'"resp_0"')},
+        size=60,
+    )
+    await made.prepare(call)
+    assert call.size > 300_000
