@@ -196,7 +196,7 @@ def _retry_after(headers):
         pass
     try:
         return _whole_seconds(email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

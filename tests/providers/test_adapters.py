@@ -412,6 +412,7 @@ def test_a_prompt_that_a_moderation_refuses_is_not_a_matter_of_the_account():
         ({}, {"error": {"message": "x", "details": [{"retryDelay": "nans"}]}}, None),
         ({"retry-after": "inf"}, {}, 3600),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, {}, 0),
+        ({"retry-after": "Mon, 99999999999999999999 Jan 2020 00:00:00 GMT"}, {}, None),
         ({}, {}, None),
     ],
 )
