@@ -117,34 +117,28 @@ class Meter:
         Text that was delivered is never free: where the provider did not say what it was, it is counted here.
         """
         reported = self.reported or TokenUsage()
-        if (
-            self.outcome == Outcome.COMPLETED
-            and reported.input_tokens is not None
-            and reported.output_tokens is not None
-        ):
-            if reported.output_tokens * MOST_CHARACTERS_PER_TOKEN >= self.written:
-                return reported, UsageSource.REPORTED
-            if reported.output_tokens and (counted := self.count_output()) <= reported.output_tokens * 2:
-                return reported, UsageSource.REPORTED
-            if reported.output_tokens:
-                return msgspec.structs.replace(reported, output_tokens=counted), UsageSource.COUNTED
-        elif not self.dispatched or (self.outcome == Outcome.UPSTREAM_ERROR and not self.text and not self.reported):
+        if not self.dispatched or (self.outcome == Outcome.UPSTREAM_ERROR and not self.text and not self.reported):
             # Never sent, or answered with an error: nothing was used.
             return TokenUsage(), UsageSource.NONE
-        elif reported.input_tokens is not None and reported.output_tokens:
-            # Cut off after the provider had said what it used so far, which may be less than it wrote.
-            return msgspec.structs.replace(
-                reported, output_tokens=max(reported.output_tokens, self.count_output())
-            ), UsageSource.COUNTED
-        known_input = reported.input_tokens
-        # Without a word of the answer the count of the prompt is all there is, and the provider may see it otherwise.
-        source = UsageSource.COUNTED if self.text or self.outcome == Outcome.COMPLETED else UsageSource.ESTIMATED
+        output, source = reported.output_tokens, UsageSource.REPORTED
+        if self.outcome != Outcome.COMPLETED:
+            # Cut off: what the provider had said so far may be less than it wrote. Without a word of the answer the
+            # count of the prompt is all there is, and the provider may see it otherwise.
+            source = UsageSource.COUNTED if self.text or output else UsageSource.ESTIMATED
+            output = max(output or 0, self.count_output())
+        elif output is None or output * MOST_CHARACTERS_PER_TOKEN < self.written:
+            counted = self.count_output()
+            if not output or counted > output * 2:
+                output, source = counted, UsageSource.COUNTED
+        # There is no prompt of no tokens: a count of zero is none.
+        known_input = reported.input_tokens if reported.total_input else None
         if known_input is None and self.input_estimate > MOST_COUNTED_TOKENS:
             # Counting it would hold up everybody's answers.
             known_input, source = self.input_estimate, UsageSource.ESTIMATED
         elif known_input is None:
             known_input = self.count_prompt()
-        return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=self.count_output()), source
+            source = UsageSource.COUNTED if source == UsageSource.REPORTED else source
+        return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=output), source
 
     def told(self) -> TokenUsage:
         """What the caller of an answer that has come whole is told it used: the same that is recorded."""

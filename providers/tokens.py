@@ -4,8 +4,8 @@ import functools
 
 import msgspec
 
-# No model writes a thousand million tokens in one answer: what claims more is a fault of its sender.
-CEILING = 1_000_000_000
+# No model reads or writes so many tokens at once: what claims more is a fault of its sender.
+CEILING = 100_000_000
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
@@ -42,10 +42,10 @@ class TokenUsage(msgspec.Struct, frozen=True):
 
 
 def count_of(value):
-    """``value`` as a token count within [0, CEILING], or ``None`` where it is no number at all."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    """``value`` as a token count; ``None`` where it is no number from 0 to CEILING: absurd counts are no reports."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= CEILING:
         return None
-    return int(min(max(value, 0), CEILING))
+    return int(value)
 
 
 @functools.cache

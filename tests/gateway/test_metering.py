@@ -56,6 +56,28 @@ def test_text_that_was_delivered_is_counted_here_where_the_provider_is_silent(me
     assert meter.closed().cost_nanos > 0
 
 
+@pytest.mark.parametrize("told", [0, None])
+def test_a_prompt_of_no_tokens_is_counted_here_and_what_else_was_reported_stands(meter, told):
+    meter.saw_text("The capital is Paris.")
+    meter.saw_usage(TokenUsage(told, output_tokens=9))
+    meter.completed()
+    assert counted(meter.closed()) == ("counted", count_tokens(PROMPT), 9)
+
+
+def test_a_prompt_that_came_from_the_cache_whole_is_reported(meter):
+    meter.saw_text("Paris.")
+    meter.saw_usage(TokenUsage(0, 12, output_tokens=2))
+    meter.completed()
+    assert counted(meter.closed()) == ("reported", 0, 2)
+
+
+def test_fewer_tokens_than_the_text_can_have_been_are_counted_anew(meter):
+    meter.saw_text("The capital of France is Paris. " * 20)
+    meter.saw_usage(TokenUsage(10, output_tokens=3))
+    meter.completed()
+    assert counted(meter.closed()) == ("counted", 10, count_tokens("The capital of France is Paris. " * 20))
+
+
 def test_an_answer_that_the_client_left_counts_what_it_was_given(meter):
     meter.saw_usage(TokenUsage(10))
     meter.saw_text("The capital is Par")

@@ -201,9 +201,10 @@ def test_absurd_usage_never_costs_less_than_nothing_or_more_than_the_world(api, 
     answer = api.ask("gpt-test", stream=stream)
     assert answer.status_code == 200
     row = api.row(answer)
-    assert 0 < row["output_tokens"] <= 10**9
-    assert 0 <= row["input_tokens"] <= 10**9
-    assert 0 < row["cost_nanos"] < 10**17
+    assert row["usage_source"] == "counted"
+    assert 0 < row["output_tokens"] <= 100
+    assert 0 < row["input_tokens"] <= 100
+    assert 0 < row["cost_nanos"] < 10**8
 
 
 def test_a_provider_that_knows_no_stream_options_is_asked_again_without(api, upstream):
