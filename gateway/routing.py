@@ -132,6 +132,9 @@ class Plan:
         return (
             isinstance(error, Rejected)
             and error.status in {404, 405, 501}
+            # What names a field, or what was not found, knows the path.
+            and error.param is None
+            and not (error.code or "").endswith("_not_found")
             and self.format_name != self.target.main_format
             and self.format_name in CONVERSATIONS
         )

@@ -204,6 +204,14 @@ async def test_a_provider_that_lacks_an_endpoint_is_asked_in_its_main_format_and
     assert (await router.plan(Call(responses))).format_name == "chat_completions"
 
 
+@pytest.mark.parametrize("said", [{"param": "model"}, {"code": "model_not_found"}, {"code": "vector_store_not_found"}])
+async def test_a_provider_that_names_what_it_did_not_find_knows_the_endpoint(said):
+    both = {"chat_completions": "chat/completions", "responses": "responses"}
+    plan = await router_for(target(1, endpoints=both)).plan(Call(responses))
+    assert not await plan.goes_on(Rejected("Not found.", status=404, **said))
+    assert plan.format_name == "responses"
+
+
 async def test_a_format_that_a_provider_seemed_to_lack_is_tried_again_after_a_while(monkeypatch):
     monkeypatch.setattr("gateway.routing.LACKING_SECONDS", 0.05)
     router = router_for(target(1, endpoints={"chat_completions": "chat/completions", "responses": "responses"}))
