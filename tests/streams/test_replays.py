@@ -39,7 +39,7 @@ def test_each_caller_gets_the_words_and_each_row_the_counts(wire):
         for asked in wire.callers:
             told = await Replay(wire.kind, wire.format).ask(asked, [wire.bytes])
             usage = told.usage
-            if asked.name == "functions" and wire.usage.input_tokens == ASKED_TOKENS:
+            if asked.name == "functions" and wire.source == "counted" and wire.usage.input_tokens == ASKED_TOKENS:
                 assert usage.input_tokens == ASKED_WITH_FUNCTION
                 usage = msgspec.structs.replace(usage, input_tokens=ASKED_TOKENS)
             assert (told.source, usage, told.stop_reason) == (wire.source, wire.usage, wire.stop), asked
