@@ -24,6 +24,8 @@ PAGES = {
     "model": "/o/default/providers/{provider}/models/{model}/",
     "edit model": "/o/default/providers/{provider}/models/{model}/edit/",
     "prices": "/o/default/providers/{provider}/models/{model}/prices/",
+    "routes": "/o/default/routes/",
+    "add route": "/o/default/routes/add/",
     "workspaces": "/o/default/workspaces/",
 }
 FIRST_VISIT, WITH_CHART, NEXT_VISIT = 180 * KILOBYTE, 260 * KILOBYTE, 40 * KILOBYTE
