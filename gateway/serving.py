@@ -8,7 +8,7 @@ from gateway.calls import Call
 from gateway.errors import GatewayError
 from gateway.http import JSON_HEADERS
 from gateway.pipeline import complete
-from providers.request_body import InvalidRequest, parse_body
+from providers.request_body import InvalidRequest, model_name, parse_body
 from usage.models import Outcome, UsageSource
 from usage.records import Closed
 
@@ -53,6 +53,7 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
     except (InvalidRequest, GatewayError) as error:
         failure = errors.invalid(error) if isinstance(error, InvalidRequest) else error
         if not call.recorded:
+            call.model = call.model or named_model(call.fields)
             record_refusal(call, failure, runtime)
         raise failure from None
 
@@ -86,6 +87,14 @@ async def _watch(http, call, task):
     await http.disconnected()
     call.client_gone = True
     task.cancel()
+
+
+def named_model(fields):
+    """The model that a refused request named, so that its row can be found by it; ``None`` where it named none."""
+    try:
+        return model_name(fields)
+    except InvalidRequest:
+        return None
 
 
 def record_refusal(call, error, runtime):

@@ -15,7 +15,7 @@ from providers.capabilities import Capability
 from providers.discovery import RemoteModel, is_model_name
 from providers.endpoints import normal_base_url
 from providers.models import Lifecycle
-from providers.origins import origin_of
+from providers.origins import is_private_allowed, origin_of, origin_verdict, parse_base_url
 from providers.presets import PRESETS
 from providers.rates import BATCH_KINDS, KINDS, MOST_TIERS, text_of
 
@@ -158,11 +158,23 @@ class ProviderForm(CredentialFields):
 
     @property
     def origin_to_allow(self):
-        """The origin that whoever runs the server would have to allow, where the form was refused for that."""
+        """
+        The origin that whoever runs the server would have to allow: where the form was refused for that, or where the
+        kind's own address is such a one.
+        """
+        if not self.is_bound:
+            return self._own_private_origin()
         codes = {error.code for error in self.errors.as_data().get("base_url", [])}
         if "private_origin" not in codes:
             return ""
         return origin_of(normal_base_url(self.preset.kind, self.data.get("base_url") or self.preset.base_url))
+
+    def _own_private_origin(self):
+        base_url = self.preset.base_url
+        if not base_url.startswith("http://"):
+            return ""
+        origin = parse_base_url(base_url).origin
+        return str(origin) if origin_verdict(origin, private_allowed=is_private_allowed(base_url, "")) else ""
 
 
 PLACEHOLDERS = {

@@ -104,8 +104,10 @@ def provenance(source):
 
 
 @register.simple_tag
-def outcome(name):
-    """How a request ended, as a badge."""
+def outcome(name, status=None):
+    """How a request ended, as a badge; a provider that answered with a 4xx found fault with the request."""
+    if name == "upstream_error" and status and 400 <= status < 500:
+        return badge(_("Refused by the provider"), "danger", "close")
     return badge(*OUTCOMES[name])
 
 

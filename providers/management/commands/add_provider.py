@@ -70,6 +70,8 @@ class Command(BaseCommand):
                     " Here that is you: add --allow-private, or list the origin in COMPTOIR_ALLOWED_PRIVATE_ORIGINS."
                 )
             raise CommandError(words) from None
+        if not models:
+            self.stderr.write("It has no models yet: take them over on its page, or give --model.")
         self.stdout.write(provider.uid)
 
     def base_url(self, preset, options):
