@@ -670,10 +670,9 @@ class _Call(msgspec.Struct):
     """A tool call of which a part has come; what came before its name is ``held``."""
 
     index: int
-    key: Any
     id: str | None
     name: str | None = None
-    held: str = ""
+    held: list[str] = []
 
 
 class AnswerReader:
@@ -682,6 +681,8 @@ class AnswerReader:
     def __init__(self):
         self.choice = None
         self.calls = []
+        # The last call of each index and of each id.
+        self.by_key, self.by_id = {}, {}
         self.stop = None
 
     def feed(self, chunk):
@@ -730,13 +731,14 @@ class AnswerReader:
         arguments = function.get("arguments")
         if isinstance(arguments, dict):
             arguments = msgspec.json.encode(arguments).decode()
-        call.held += arguments if isinstance(arguments, str) else ""
+        if isinstance(arguments, str) and arguments:
+            call.held.append(arguments)
         if call.name is None and name is not None:
             call.name = name
             pieces.append(ToolCallPiece(call.index, call.id or f"call_{secrets.token_hex(12)}", name))
         if call.name is not None and call.held:
-            pieces.append(ArgumentsPiece(call.index, call.held))
-            call.held = ""
+            pieces.append(ArgumentsPiece(call.index, "".join(call.held)))
+            call.held.clear()
 
     def _called(self, key, id, name):
         """
@@ -744,24 +746,29 @@ class AnswerReader:
 
         Some providers leave the index out and some give every call the same: a new id with a name is a new call then.
         """
-        if key is None:
-            known = [call for call in self.calls if id is not None and call.id == id]
-            if not known and id is None and name is None:
-                known = self.calls
+        key = _key(key)
+        if key is not None:
+            call = self.by_key.get(key)
+        elif id is not None or name is not None:
+            call = self.by_id.get(id)
         else:
-            known = [call for call in self.calls if call.key == key]
-        if known:
-            call = known[-1]
-            is_another = call.name is not None and name is not None and id is not None and id != call.id
-            if not is_another:
-                call.id = call.id or id
-                return call
-        if key is None and id is None and name is None:
-            # More of a call that never began.
-            return None
-        call = _Call(len(self.calls), key, id)
-        self.calls.append(call)
+            # More of the last, or of a call that never began.
+            return self.calls[-1] if self.calls else None
+        is_another = call is not None and None not in (call.name, name, id) and id != call.id
+        if call is None or is_another:
+            call = _Call(len(self.calls), None)
+            self.calls.append(call)
+            if key is not None:
+                self.by_key[key] = call
+        if call.id is None and id is not None:
+            call.id = id
+            self.by_id[id] = call
         return call
+
+
+def _key(index):
+    """An index as what calls are told apart by, whatever a provider sends as one."""
+    return repr(index) if isinstance(index, list | dict) else index
 
 
 def _string(value):
@@ -789,14 +796,14 @@ def write_answer(pieces, reply):
             case RefusalPiece():
                 refusals.append(piece.text)
             case ToolCallPiece():
-                calls[piece.index] = {"id": piece.id, "type": "function", "function": {"name": piece.name}}
+                function = {"name": piece.name, "arguments": []}
+                calls[piece.index] = {"id": piece.id, "type": "function", "function": function}
             case ArgumentsPiece() if piece.index in calls:
-                function = calls[piece.index]["function"]
-                function["arguments"] = function.get("arguments", "") + piece.text
+                calls[piece.index]["function"]["arguments"].append(piece.text)
             case StopPiece():
                 stop = piece.reason
     for call in calls.values():
-        call["function"]["arguments"] = call["function"].get("arguments") or "{}"
+        call["function"]["arguments"] = "".join(call["function"]["arguments"]) or "{}"
     message = {
         "role": "assistant",
         "content": "".join(texts) if texts or not (calls or refusals) else None,

@@ -771,6 +771,7 @@ def usage(reported):
 def write_answer(pieces, reply):
     """The whole message for the caller."""
     shows, shows_text = _shows_thinking(reply.fields)
+    # What grows by pieces is a list of them until it is whole.
     content, calls, end = [], {}, _End()
     for piece in pieces:
         last = content[-1] if content else {}
@@ -778,30 +779,32 @@ def write_answer(pieces, reply):
             case TextPiece(text=text) | RefusalPiece(text=text):
                 end.saw(piece)
                 if last.get("type") == "text":
-                    last["text"] += text
+                    last["text"].append(text)
                 elif text:
-                    content.append({"type": "text", "text": text})
+                    content.append({"type": "text", "text": [text]})
             case ThinkingPiece(text=text) if shows_text:
                 if last.get("type") == "thinking" and not last["signature"]:
-                    last["thinking"] += text
+                    last["thinking"].append(text)
                 else:
-                    content.append({"type": "thinking", "thinking": text, "signature": ""})
+                    content.append({"type": "thinking", "thinking": [text], "signature": ""})
             case SignaturePiece(signature=signature) if shows:
                 if last.get("type") != "thinking" or last["signature"]:
-                    last = {"type": "thinking", "thinking": "", "signature": ""}
+                    last = {"type": "thinking", "thinking": [], "signature": ""}
                     content.append(last)
                 last["signature"] = signature
             case RedactedPiece(data=data) if shows:
                 content.append({"type": "redacted_thinking", "data": data})
             case ToolCallPiece(index=index):
                 end.saw(piece)
-                calls[index] = {"type": "tool_use", "id": piece.id, "name": piece.name, "input": ""}
+                calls[index] = {"type": "tool_use", "id": piece.id, "name": piece.name, "input": []}
                 content.append(calls[index])
             case ArgumentsPiece(index=index) if index in calls:
-                calls[index]["input"] += piece.text
+                calls[index]["input"].append(piece.text)
             case StopPiece():
                 end.saw(piece)
     for block in content:
+        for name in {"text", "thinking", "input"} & block.keys():
+            block[name] = "".join(block[name])
         if block["type"] == "tool_use":
             block["input"] = _input_of(block["input"])
     message = _message(reply) | {"content": content} | end.told() | {"container": None}

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from providers import translators
-from providers.conversation import ArgumentsPiece, RefusalPiece, TextPiece, ThinkingPiece, ToolCallPiece
+from providers.conversation import ArgumentsPiece, RefusalPiece, StopPiece, TextPiece, ThinkingPiece, ToolCallPiece
+from providers.formats.chat_completions import Choice, Chunk, Delta
 from tests.providers.exchange import Seen, raw, reply_for, target
 
 WORD = "x" * 1000
@@ -60,3 +61,43 @@ def test_many_turns_of_one_side_take_no_longer_by_the_turn_than_a_few():
     few = min(seconds(repeat_one_side, 5_000) for _ in range(3))
 
     assert seconds(repeat_one_side, 5_000 * TIMES) < few * TIMES * 4
+
+
+@pytest.mark.parametrize("dialect", ["responses", "messages", "chat_completions"])
+@pytest.mark.parametrize("kind", [TextPiece, ThinkingPiece, ArgumentsPiece])
+def test_a_whole_answer_of_many_pieces_takes_no_longer_by_the_piece_than_one_of_few(dialect, kind):
+    piece = ArgumentsPiece(0, WORD) if kind is ArgumentsPiece else kind(WORD)
+
+    def write(count):
+        begun = [ToolCallPiece(0, "call_1", "f")] if kind is ArgumentsPiece else []
+        reply = reply_for(Meter(), {"thinking": {"type": "enabled", "budget_tokens": 1024}, "include_reasoning": True})
+        assert translators.BY_NAME[dialect].write_answer([*begun, *[piece] * count, StopPiece("end")], reply)
+
+    few = min(seconds(write, 500) for _ in range(3))
+    assert seconds(write, 500 * TIMES) < few * TIMES * 4
+
+
+def read_calls(count, index, id):
+    reader = translators.BY_NAME["chat_completions"].AnswerReader()
+    for number in range(count):
+        call = {"index": index(number), "id": id(number), "function": {"name": "f", "arguments": "{"}}
+        more = {"index": index(number), "id": id(number), "function": {"arguments": "}"}}
+        for said in (call, more):
+            (piece, *_) = reader.feed(Chunk(choices=[Choice(index=0, delta=Delta(tool_calls=[said]))]))
+            assert piece.index == number
+
+
+@pytest.mark.parametrize(
+    ("index", "id"),
+    [
+        (lambda number: number, lambda number: f"call_{number}"),
+        (lambda number: None, lambda number: f"call_{number}"),
+        (lambda number: 0, lambda number: f"call_{number}"),
+        (lambda number: {"at": number}, lambda number: None),
+    ],
+    ids=["each its index", "no index", "one index for all", "an object for an index"],
+)
+def test_many_calls_of_tools_take_no_longer_by_the_call_than_a_few(index, id):
+    few = min(seconds(read_calls, 500, index, id) for _ in range(3))
+
+    assert seconds(read_calls, 500 * TIMES, index, id) < few * TIMES * 4
