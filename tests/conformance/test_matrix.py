@@ -6,7 +6,7 @@ from tests.conformance.checks import check
 from tests.conformance.matrix import cells
 
 # The first of them waits for all answers.
-pytestmark = [pytest.mark.sdk, pytest.mark.xdist_group("conformance"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.sdk, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: cell.id)
