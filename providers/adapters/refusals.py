@@ -55,6 +55,7 @@ def rejection(status, headers, body: bytes, scrub) -> Rejected:
     """
     The error to raise for an answer that is none; ``scrub`` takes this server's credential out of a text.
 
+    Texts are scrubbed before they are cut: of a credential across the cut the beginning would stay.
     An account without quota or credit has the status 402 or 429, whichever one the provider has for that.
     """
     said, answered = read_error(body), status
@@ -75,10 +76,10 @@ def rejection(status, headers, body: bytes, scrub) -> Rejected:
     return kind(
         (message or _("The provider answered with an error and did not say why."))[:1000],
         status=status,
-        code=code[:60] if code else None,
-        param=said.param and said.param[:200],
+        code=code and scrub(code)[:60],
+        param=said.param and scrub(said.param)[:200],
         retry_after=retry_after,
-        detail=f"{answered} {message or scrub(body[:300].decode(errors='replace'))}"[:500],
+        detail=f"{answered} {message or scrub(body.decode(errors='replace'))[:300]}"[:500],
     )
 
 

@@ -452,6 +452,17 @@ async def test_a_credential_that_a_provider_repeats_is_not_passed_on(provider, h
     assert secret not in refused.value.detail
 
 
+@pytest.mark.parametrize("before", [0, 40, 190, 280, 990])
+def test_no_part_of_a_refusal_shows_any_of_a_credential(before):
+    secret = "sk-" + "s3cret" * 20
+    text = "x" * before + secret
+    bodies = [{"error": {"message": text, "code": text, "param": text}}, {"note": text}]
+    for body in bodies:
+        error = rejection(400, {}, json.dumps(body).encode(), lambda said: said and said.replace(secret, "***"))
+        told = f"{error.message} {error.code} {error.param} {error.detail}"
+        assert "sk-" not in told
+
+
 # Libraries ---------------------------------------------------------------------------------------------------------
 
 
