@@ -9,7 +9,7 @@ import asyncio
 import functools
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import httpx
 import msgspec
@@ -29,7 +29,7 @@ _ = gettext_noop
 ANTHROPIC_VERSION = msgspec.Raw(b'"vertex-2023-10-16"')
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 TOKEN_SECONDS = 10
-# A token endpoint that has refused is not asked again for so long.
+# A token endpoint that has refused, or kept silent, is not asked again for so long.
 REFUSED_SECONDS = 5
 RAW_PREDICT, STREAM_RAW_PREDICT, COUNT = ":rawPredict", ":streamRawPredict", "/count-tokens:rawPredict"
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -170,8 +170,19 @@ class TokenSource:
                     failed = Future()
                     failed.set_exception(self._refusal[1])
                     return failed
-                self._asking = _threads().submit(self._refresh)
+                self._asking = Future()
+                # One of its own: in a pool, endpoints that hang would hold up those of everybody else.
+                threading.Thread(target=self._run, args=(self._asking,), name="access-token", daemon=True).start()
             return self._asking
+
+    def _run(self, asking):
+        asking.set_running_or_notify_cancel()
+        try:
+            self._refresh()
+        except BaseException as error:
+            asking.set_exception(error)
+        else:
+            asking.set_result(None)
 
     def _refresh(self):
         from google.auth.exceptions import GoogleAuthError
@@ -187,7 +198,7 @@ class TokenSource:
             raise self._refused(_unusable(str(error))) from None
         except httpx.TimeoutException as error:
             message = _("The provider did not give an access token in time.")
-            raise TimedOut(message, repr(error), timeout="first_byte") from None
+            raise self._refused(TimedOut(message, repr(error), timeout="first_byte")) from None
         except (httpx.HTTPError, ForbiddenAddress, InvalidBaseUrl) as error:
             raise self._refused(Unreachable(_("The provider could not be reached."), repr(error))) from None
         except (GoogleAuthError, UnsupportedAlgorithm, TypeError, ValueError) as error:
@@ -209,14 +220,15 @@ def _unusable(detail):
     return OwnAccount(_("The credential is not one for this provider."), status=401, detail=detail[:500])
 
 
-@functools.cache
-def _threads():
-    return ThreadPoolExecutor(4, "access-token")
-
-
 def request_through_guard(token_uri: str, private_allowed: bool):
-    """A ``google.auth.transport.Request`` that goes through the guard of the provider's other requests."""
+    """
+    A ``google.auth.transport.Request`` that goes through the guard of the provider's other requests.
+
+    All its attempts together end after ``TOKEN_SECONDS``.
+    """
     from google.auth import transport
+
+    deadline = time.monotonic() + TOKEN_SECONDS
 
     class Response(transport.Response):
         status = headers = data = None
@@ -225,9 +237,12 @@ def request_through_guard(token_uri: str, private_allowed: bool):
             self.status, self.headers, self.data = status, headers, data
 
     class Request(transport.Request):
-        def __call__(self, url, method="GET", body=None, headers=None, timeout=None, **_options):
+        def __call__(self, url, method="GET", body=None, headers=None, **_options):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise httpx.ReadTimeout("the time is up")
             with (
-                admin_client(token_uri, private_allowed=private_allowed, seconds=timeout or TOKEN_SECONDS) as client,
+                admin_client(token_uri, private_allowed=private_allowed, seconds=left) as client,
                 client.stream(method, url, content=body, headers=headers) as response,
             ):
                 data = bytearray()

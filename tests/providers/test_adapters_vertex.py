@@ -180,6 +180,43 @@ async def test_a_token_endpoint_that_never_answers_is_waited_for_as_long_as_a_co
             await call.ask()
 
 
+async def test_a_token_endpoint_that_never_answers_is_not_asked_again_at_once(google, monkeypatch):
+    monkeypatch.setattr(vertex, "TOKEN_SECONDS", 0.3)
+    google.token_delay = 5
+    async with caller(google) as call:
+        for _ in range(3):
+            with pytest.raises(TimedOut):
+                await call.ask()
+    assert google.asked_for_token == 1
+
+
+async def test_token_endpoints_that_hang_hold_up_nobody_elses(google):
+    google.token_delay = 30
+    with VertexUpstream() as other:
+        async with asyncio.timeout(20):
+            hanging = []
+            for number in range(8):
+                target = caller(google, google.credential_json(private_key_id=f"key-{number}")).target
+                hanging.append(asyncio.create_task(vertex.token_of(target)))
+            await asyncio.to_thread(google.wait_until, lambda upstream: upstream.asked_for_token == 8)
+            assert await vertex.token_of(caller(other).target)
+            assert not any(task.done() for task in hanging)
+        for task in hanging:
+            task.cancel()
+
+
+async def test_all_attempts_at_a_token_have_one_time_together(google, monkeypatch):
+    monkeypatch.setattr(vertex, "TOKEN_SECONDS", 0.5)
+    monkeypatch.setattr("google.auth._exponential_backoff._DEFAULT_RETRY_TOTAL_ATTEMPTS", 100)
+    monkeypatch.setattr("google.auth._exponential_backoff._DEFAULT_INITIAL_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr("google.auth._exponential_backoff._DEFAULT_MULTIPLIER", 1)
+    google.token_refusal = (503, {"error": "backend_error"})
+    async with caller(google) as call:
+        with pytest.raises(TimedOut):
+            await call.ask()
+    assert google.asked_for_token < 10
+
+
 async def test_a_redirect_of_the_token_endpoint_leads_nowhere(google):
     with Upstream() as other:
         google.token_refusal = (302, {})
