@@ -54,6 +54,8 @@ class Call:
     size: int = 0
     sequence: int = -1
     plan: object = None
+    # Kinds of what is no text in it, where somebody has looked.
+    media: frozenset | None = None
     ulid: bytes = field(default_factory=new_ulid)
     id: str = ""
     received_at: float = field(default_factory=time.time)

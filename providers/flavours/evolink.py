@@ -37,7 +37,7 @@ class EvoLink(Flavour):
         if answer.target.kind != "evolink":
             dressed = fields | {"id": ID_PREFIXES[answer.format] + moment_of(answer.call)}
         usage = decoded(fields, "usage")
-        return dressed | {"usage": in_full(usage, answer.call.fields)} if isinstance(usage, dict) else dressed
+        return dressed | {"usage": in_full(usage, media_of(answer.call))} if isinstance(usage, dict) else dressed
 
 
 def require_range(fields, name, kind, least, most):
@@ -58,24 +58,39 @@ def moment_of(call):
     return f"{moment:%Y%m%d%H%M%S}{int(fraction * 1e9):09d}{call.id[-8:]}"
 
 
-def in_full(usage, asked):
+def media_of(call):
+    """
+    What besides text may be a part of ``call``: ``audio`` and ``images`` of what it asks, ``speech`` of its answer.
+
+    Its messages are looked through once, however many chunks carry usage.
+    """
+    if call.media is None:
+        prompt = bytes(call.fields.get("messages", b""))
+        found = {
+            "audio": b'"input_audio"' in prompt,
+            # A file may hold pages that are seen.
+            "images": b'"image_url"' in prompt or b'"file"' in prompt,
+            "speech": "audio" in call.fields,
+        }
+        call.media = frozenset(name for name, is_there in found.items() if is_there)
+    return call.media
+
+
+def in_full(usage, media):
     """
     ``usage`` with every count that this system documents.
 
     Counts that follow from the others are worked out and the twins are true. A split that the provider does not give is
-    ``null`` where ``asked``, the request's raw fields, holds what may have been counted; of what it does not hold there
-    are none.
+    ``null`` where ``media``, as ``media_of`` has it, names what may have been counted; of what it does not there are
+    none.
     """
     prompt, output = count_of(usage.get("prompt_tokens")), count_of(usage.get("completion_tokens"))
     if prompt is None or output is None:
         return usage
     details, spent = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
-    prompt_text = bytes(asked.get("messages", b""))
-    audio = _told(details, "audio_tokens", 0 if b'"input_audio"' not in prompt_text else None)
-    # A file may hold pages that are seen.
-    has_images = b'"image_url"' in prompt_text or b'"file"' in prompt_text
-    images = _told(details, "image_tokens", None if has_images else 0)
-    spoken = _told(spent, "audio_tokens", 0 if "audio" not in asked else None)
+    audio = _told(details, "audio_tokens", None if "audio" in media else 0)
+    images = _told(details, "image_tokens", None if "images" in media else 0)
+    spoken = _told(spent, "audio_tokens", None if "speech" in media else 0)
     reasoning = _told(spent, "reasoning_tokens", 0)
     return usage | {
         "total_tokens": usage.get("total_tokens", prompt + output),

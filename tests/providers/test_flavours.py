@@ -22,7 +22,11 @@ def fields_of(**body):
 
 def call_of(**body):
     return SimpleNamespace(
-        id="req_01K74Y0WQ7T3Z9M2C5D8E1F4GH", model="m", received_at=RECEIVED_AT, fields=fields_of(**body)
+        id="req_01K74Y0WQ7T3Z9M2C5D8E1F4GH",
+        model="m",
+        received_at=RECEIVED_AT,
+        fields=fields_of(**body),
+        media=None,
     )
 
 
@@ -422,6 +426,22 @@ def test_evolink_claims_no_split_that_nobody_counted(part, unknown):
     details = answered("evolink", chat(), call=call)["usage"]["prompt_tokens_details"]
     assert details[unknown] is None
     assert details["text_tokens"] is None
+
+
+def test_evolink_looks_through_the_messages_once_for_all_chunks():
+    looked_at = []
+
+    class Fields(dict):
+        def get(self, name, default=None):
+            looked_at.append(name)
+            return super().get(name, default)
+
+    call = call_of(messages=[{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}])
+    call.fields = Fields(call.fields)
+    chunks = [chunk(usage=USAGE)] * 3
+    events = [*streamed("evolink", *chunks, call=call), *streamed("evolink", *chunks, call=call)]
+    assert {event["usage"]["prompt_tokens_details"]["audio_tokens"] for event in events} == {None}
+    assert looked_at == ["messages"]
 
 
 @pytest.mark.parametrize("usage", [None, [], {}, {"prompt_tokens": "many"}])
