@@ -78,7 +78,9 @@ def test_it_is_whole_and_sound_at_any_width(reference, complaints, language, sch
 @pytest.mark.parametrize("language", ["fr", "es"])
 def test_nothing_in_it_is_left_untranslated(reference, language):
     texts = [set(reference(each).evaluate(VISIBLE_TEXT)) for each in ("en", language)]
-    assert [text for text in texts[0] & texts[1] if len(re.findall(r"[A-Za-z]{2,}", text)) >= 3] == []
+    same = [text for text in texts[0] & texts[1] if len(re.findall(r"[A-Za-z]{2,}", text)) >= 3]
+    # Constants of the wire stand in quotes.
+    assert [text for text in same if not text.startswith('"')] == []
 
 
 @pytest.mark.parametrize("language", LOCALES)
