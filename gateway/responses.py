@@ -42,6 +42,10 @@ RESPONSE, PROOF, REFERENCE, REASONING = b'"response"', b'"encrypted_content"', b
 ITEM_DONE = b'"response.output_item.done"'
 FALSE = msgspec.Raw(b"false")
 MOST_ITEMS = 100
+# How many stored items a request may name, and among how many items.
+MOST_NAMED, MOST_LOOKED_INTO = 500, 100_000
+# What is longer is looked through in a thread.
+LARGE_INPUT = 256 * 1024
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -104,7 +108,7 @@ async def list_input_items(http, runtime):
     if order == "desc":
         items.reverse()
     if after := query.get("after", [""])[-1]:
-        ids = [item.get("id") for item in items]
+        ids = [id for id, _item in items]
         if after not in ids:
             raise InvalidRequest(_("after: no item of this response has this id"), "after")
         items = items[ids.index(after) + 1 :]
@@ -112,10 +116,10 @@ async def list_input_items(http, runtime):
     await http.json(
         {
             "object": "list",
-            "data": page,
+            "data": [item for _id, item in page],
             # What a provider wrote without an id has none.
-            "first_id": page[0].get("id") if page else None,
-            "last_id": page[-1].get("id") if page else None,
+            "first_id": page[0][0] if page else None,
+            "last_id": page[-1][0] if page else None,
             "has_more": len(items) > len(page),
         }
     )
@@ -171,7 +175,7 @@ async def _going_on(fields, thinker, caller, runtime):
     Thoughts are told again to ``thinker`` alone, a model's id. Raises ``InvalidRequest`` and ``GatewayError``.
     """
     previous = field(fields, "previous_response_id", str, what=_("a string"))
-    own, ids, earlier = bytes(fields.get("input", b"null")), [], []
+    own, ids, earlier = bytes(fields.get("input", b"null")), [], b""
     if previous is not None:
         fields = {name: raw for name, raw in fields.items() if name != "previous_response_id"}
         try:
@@ -184,15 +188,20 @@ async def _going_on(fields, thinker, caller, runtime):
         own = await _with_named_items(own, thinker, caller, runtime)
         fields = fields | {"input": msgspec.Raw(own)}
     if earlier:
-        before = msgspec.json.encode(earlier)[1:-1]
         after = own[1:-1].strip()
         if own.startswith(b'"'):
             after = msgspec.json.encode({"role": "user", "content": msgspec.Raw(own)})
         elif not own.startswith(b"["):
             after = b""
-        joined = b",".join(part for part in (before, after) if part)
-        fields = fields | {"input": msgspec.Raw(b"[" + joined + b"]")}
+        fields = fields | {"input": msgspec.Raw(_joined([part for part in (earlier, after) if part]))}
     return fields, own, ids
+
+
+def _joined(items):
+    """A list of ``items``, which are JSON. Raises ``GatewayError`` where it is longer than a request may be."""
+    if sum(map(len, items)) + len(items) > stored_responses.MOST_TOLD:
+        raise stored_responses.too_long()
+    return b"[" + b",".join(items) + b"]"
 
 
 async def _with_named_items(asked, thinker, caller, runtime):
@@ -202,32 +211,71 @@ async def _with_named_items(asked, thinker, caller, runtime):
     Thoughts that are not stored, or that the model cannot read, are left out: no provider would find them.
     """
     try:
-        items = msgspec.json.decode(asked, type=list)
+        if len(asked) > LARGE_INPUT:
+            items, named = await asyncio.to_thread(_naming, asked)
+        else:
+            items, named = _naming(asked)
     except UNREADABLE:
         return asked
-    names = {item["id"] for item in items if _is_reference(item) or _is_illegible(item)}
-    if not names:
+    if not named:
         return asked
+    names = {head.id for head in named.values()}
+    if len(names) > MOST_NAMED:
+        raise InvalidRequest(_("input: names more than %(most)s stored items"), "input", most=MOST_NAMED)
     found = await runtime.stored_responses.ask(stored_responses.named_items, names, caller.workspace_id, thinker)
-    if any(_is_reference(item) and item["id"] not in found for item in items):
+    if any(head.type == "item_reference" and head.id not in found for head in named.values()):
         raise stored_responses.item_not_found()
-    told = [found.get(item["id"]) if _is_reference(item) or _is_illegible(item) else item for item in items]
-    return msgspec.json.encode([item for item in told if item is not None])
+    told = (found.get(named[place].id) if place in named else bytes(item) for place, item in enumerate(items))
+    return _joined([item for item in told if item is not None])
 
 
-def _is_reference(item):
-    return isinstance(item, dict) and item.get("type") == "item_reference" and isinstance(item.get("id"), str)
+class Head(msgspec.Struct, gc=False):
+    """What an item is, and which."""
+
+    type: str | None = None
+    id: str | None = None
 
 
-def _is_illegible(item):
-    """Whether an item is thoughts of which only the id says which they were."""
-    return (
-        isinstance(item, dict)
-        and item.get("type") == "reasoning"
-        and isinstance(item.get("id"), str)
-        and not item.get("encrypted_content")
-        and not item.get("content")
-    )
+class Thoughts(msgspec.Struct):
+    """What makes thoughts legible."""
+
+    encrypted_content: msgspec.Raw = msgspec.Raw(b"null")
+    content: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_HEADS = msgspec.json.Decoder(list[Head])
+_THOUGHTS = msgspec.json.Decoder(Thoughts)
+
+
+def _naming(asked):
+    """
+    The items in ``asked`` as raw JSON, and by their places the heads of those that only name what is stored.
+
+    Raises one of ``UNREADABLE`` where it is no list of items, at the first that is none, and ``InvalidRequest``.
+    """
+    heads = _HEADS.decode(asked)
+    if len(heads) > MOST_LOOKED_INTO:
+        raise InvalidRequest(_("input: has more than %(most)s items"), "input", most=MOST_LOOKED_INTO)
+    named = {
+        place: head
+        for place, head in enumerate(heads)
+        if head.type in ("item_reference", "reasoning") and head.id is not None
+    }
+    items = _ITEMS.decode(asked) if named else []
+    return items, {place: head for place, head in named.items() if not _is_legible(head, items[place])}
+
+
+def _is_legible(head, item):
+    """Whether an item is thoughts of which more is said than the id."""
+    if head.type == "item_reference":
+        return False
+    thoughts = _THOUGHTS.decode(item)
+    return not (_is_empty(thoughts.encrypted_content) and _is_empty(thoughts.content))
+
+
+def _is_empty(raw):
+    raw = bytes(raw)
+    return len(raw) < 100 and not msgspec.json.decode(raw)
 
 
 # The answer ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from threading import BoundedSemaphore
+from threading import Lock
 
 import msgspec
 import structlog
@@ -13,6 +13,7 @@ from django.utils.translation import gettext_noop
 
 from console.ids import new_id
 from gateway.errors import GatewayError
+from gateway.http import MAX_BODY
 from providers.formats.responses import UNREADABLE
 from usage import stored_responses
 
@@ -26,10 +27,20 @@ READERS = 4
 MOST_TOGETHER = 100
 # While the database is silent, no more than so many questions, each with what it would store, are held in memory.
 MOST_WAITING = 256
+MOST_BYTES_WAITING = 64 * 1024 * 1024
+# A conversation is told again as a whole, and no longer than a request may be. What is only listed may be as long as
+# what it goes on from and a request together.
+MOST_TOLD = MAX_BODY
+MOST_LISTED = 2 * MAX_BODY
 # What fails as soon as this on a connection that was there before is worth a second try on a new one.
 STALE_SECONDS = 0.5
+UNSTORABLE = (*UNREADABLE, stored_responses.TooLarge)
 # Items that every provider understands.
 PLAIN = ("message", "function_call", "function_call_output")
+
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.encode
 
 
 def not_found():
@@ -50,6 +61,18 @@ def item_not_found():
     return GatewayError(400, "item_not_found", _("input: an item is named that is not stored here."), param="input")
 
 
+def too_long():
+    return GatewayError(
+        413,
+        "request_too_large",
+        _(
+            "The conversation has grown too long: with all that it goes on from, it is more than %(limit)s MB. "
+            "Begin a new one, for example from a summary."
+        ),
+        values={"limit": MOST_TOLD // 1024**2},
+    )
+
+
 def away():
     return GatewayError(
         503,
@@ -66,7 +89,8 @@ class StoredResponses:
         self._readers = ThreadPoolExecutor(READERS, "responses-reader")
         self._writer = ThreadPoolExecutor(1, "responses-writer")
         self._unwritten = deque()
-        self._room = BoundedSemaphore(MOST_WAITING)
+        self._lock = Lock()
+        self._waiting = self._bytes_waiting = 0
 
     def close(self):
         for executor in (self._readers, self._writer):
@@ -75,8 +99,8 @@ class StoredResponses:
 
     async def ask(self, function, *values, seconds=SECONDS, **named):
         """
-        What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer within ``seconds``,
-        and what ``function`` raises otherwise.
+        What ``function`` of the database returns. Raises ``GatewayError`` where it does not answer within ``seconds``
+        or has found too much, and what ``function`` raises otherwise.
         """
         try:
             self._enter()
@@ -84,28 +108,41 @@ class StoredResponses:
         except (Error, TimeoutError) as error:
             log.error("stored responses not reached", error=str(error).strip() or "timeout")
             raise away() from None
+        except stored_responses.TooLarge:
+            raise too_long() from None
 
     async def keep(self, **named):
         """Store a response; whether that worked. All that wait are written in one transaction."""
+        size = sum(len(named[part]) for part in ("input", "output", "response"))
         try:
-            self._enter()
+            self._enter(size)
             answer = Future()
             self._unwritten.append((named, answer))
             self._writer.submit(self._write)
-            await self._wait(answer, KEEP_SECONDS)
-        except (Error, TimeoutError, *UNREADABLE) as error:
-            reason = str(error).strip() or "timeout"
+            await self._wait(answer, KEEP_SECONDS, size)
+        except (Error, TimeoutError, *UNSTORABLE) as error:
+            reason = str(error).strip() or type(error).__name__
             log.error("response not stored; it went out all the same", response_id=named["id"], error=reason)
             return False
         return True
 
-    def _enter(self):
-        if not self._room.acquire(blocking=False):
-            raise TimeoutError("too many are waiting")
+    def _enter(self, size=0):
+        with self._lock:
+            # One that is larger than what may wait can still wait alone.
+            is_full = self._bytes_waiting and self._bytes_waiting + size > MOST_BYTES_WAITING
+            if self._waiting >= MOST_WAITING or (size and is_full):
+                raise TimeoutError("too many are waiting")
+            self._waiting += 1
+            self._bytes_waiting += size
 
-    async def _wait(self, answer, seconds):
+    def _leave(self, size):
+        with self._lock:
+            self._waiting -= 1
+            self._bytes_waiting -= size
+
+    async def _wait(self, answer, seconds, size=0):
         # Whoever asked may leave; the question stays in its line, so that the room it takes is known.
-        answer.add_done_callback(lambda done: self._room.release())
+        answer.add_done_callback(lambda done: self._leave(size))
         waiting = asyncio.wrap_future(answer)
         waiting.add_done_callback(lambda done: done.cancelled() or done.exception())
         async with asyncio.timeout(seconds):
@@ -118,7 +155,7 @@ class StoredResponses:
             named, answer = self._unwritten.popleft()
             try:
                 ready.append((_kept(**named), answer))
-            except UNREADABLE as error:
+            except UNSTORABLE as error:
                 answer.set_exception(error)
         if ready:
             self._store(ready)
@@ -159,35 +196,62 @@ def _asked(function, *values, **named):
         raise
 
 
-# Items -----------------------------------------------------------------------------------------------------------
+# Items: each is read one level deep, however much stands in it -----------------------------------------------------
 
 
-def listed(asked):
+def items_in(data):
+    """The items of a list as raw JSON; none where it is no list."""
+    return _ITEMS.decode(data) if data.lstrip()[:1] == b"[" else []
+
+
+def fields_of(item):
+    """The fields of an item as raw JSON, or ``None`` for what is no object."""
+    return _FIELDS.decode(item) if memoryview(item)[:1] == b"{" else None
+
+
+def text_in(fields, name):
+    """The string under ``name``, or ``None``."""
+    raw = bytes(fields.get(name, b""))
+    return msgspec.json.decode(raw) if raw[:1] == b'"' else None
+
+
+def listed(asked, most=MOST_LISTED):
     """
-    The items in an ``input``, each with an id, as they are listed: a plain text is a message of the user.
+    ``(ids, items)``: the items in an ``input``, each with an id, as they are listed: a plain text is a message.
 
-    What is no item passes as it is: an answer has been made of it, so it meant something.
+    What is no item passes as it is: an answer has been made of it, so it meant something. Raises ``TooLarge``.
     """
-    value = msgspec.json.decode(asked)
-    items = [{"role": "user", "content": value}] if isinstance(value, str) else value
-    return [_listed(item) for item in items] if isinstance(items, list) else []
+    ids, items, size = [], [], 0
+    asked = asked.strip()
+    told = [_encode({"role": "user", "content": msgspec.Raw(asked)})] if asked[:1] == b'"' else items_in(asked)
+    for item in told:
+        fields = fields_of(item)
+        if fields is not None:
+            item = _encode(_listed(fields))
+            ids.append(text_in(fields, "id"))
+        items.append(bytes(item))
+        size += len(items[-1]) + 1
+        if size > most:
+            raise stored_responses.TooLarge
+    return ids, b"[" + b",".join(items) + b"]"
 
 
-def _listed(item):
-    if not isinstance(item, dict):
-        return item
-    kind = item.get("type") or "message"
-    item = item | {"type": kind}
-    if not isinstance(item.get("id"), str):
-        item["id"] = new_id({"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(kind, "item"))
-    if kind == "message" and isinstance(item.get("content"), str):
-        said = {"type": "input_text", "text": item["content"]}
-        if item.get("role") == "assistant":
-            said = {"type": "output_text", "text": item["content"], "annotations": []}
-        item["content"] = [said]
+def _listed(fields):
+    """``fields``, of which each item has some, with those that this one lacks."""
+    kind = text_in(fields, "type") or "message"
+    fields["type"] = msgspec.Raw(_encode(kind))
+    if text_in(fields, "id") is None:
+        prefix = {"message": "msg", "function_call": "fc", "reasoning": "rs"}.get(kind, "item")
+        fields["id"] = msgspec.Raw(_encode(new_id(prefix)))
+    content = fields.get("content", msgspec.Raw(b""))
+    if kind == "message" and bytes(content)[:1] == b'"':
+        said = {"type": "input_text", "text": content}
+        if text_in(fields, "role") == "assistant":
+            said = {"type": "output_text", "text": content, "annotations": []}
+        fields["content"] = msgspec.Raw(_encode([said]))
     if kind in PLAIN:
-        item.setdefault("status", "completed")
-    return item
+        fields.setdefault("status", msgspec.Raw(b'"completed"'))
+    return fields
 
 
 def told_again(item, *, is_own):
@@ -196,79 +260,107 @@ def told_again(item, *, is_own):
 
     No provider knows the ids, since none has stored anything; and thoughts can be read only by who had them.
     """
-    if not isinstance(item, dict):
+    fields = fields_of(item)
+    if fields is None:
         return None
-    kind = item.get("type") or "message"
-    if kind in PLAIN:
-        return {name: value for name, value in item.items() if name not in ("id", "status") and value is not None}
-    if not is_own or (kind == "reasoning" and not isinstance(item.get("encrypted_content"), str)):
+    kind = text_in(fields, "type") or "message"
+    hidden = ("id", "status") if kind in PLAIN else ("status",)
+    if kind not in PLAIN and not (is_own and (kind != "reasoning" or text_in(fields, "encrypted_content") is not None)):
         return None
-    return {name: value for name, value in item.items() if name != "status" and value is not None}
+    return _encode({name: raw for name, raw in fields.items() if name not in hidden and bytes(raw) != b"null"})
 
 
-def without_proofs(items):
-    """``items`` without the encrypted thoughts in them, for callers who did not ask for those."""
-    return [
-        {name: value for name, value in item.items() if name != "encrypted_content"} if isinstance(item, dict) else item
-        for item in items
-    ]
+def without_proof(item):
+    """An item without its encrypted thoughts, for callers who did not ask for those."""
+    fields = fields_of(item)
+    if fields is None or "encrypted_content" not in fields:
+        return item
+    return msgspec.Raw(_encode({name: raw for name, raw in fields.items() if name != "encrypted_content"}))
 
 
 # In a thread -----------------------------------------------------------------------------------------------------
 
 
 def _kept(*, input, output, **named):
-    items, written = listed(input), msgspec.json.decode(output)
-    if not isinstance(written, list):
-        written, output = [], b"[]"
-    ids = [item.get("id") for item in [*items, *written] if isinstance(item, dict)]
+    ids, items = listed(input)
+    output.decode()
+    written = items_in(output)
+    for item in written:
+        fields = fields_of(item)
+        ids.append(text_in(fields, "id") if fields is not None else None)
     return stored_responses.Kept(
-        input=msgspec.json.encode(items), output=output, item_ids=[id for id in ids if isinstance(id, str)], **named
+        input=items, output=output if written else b"[]", item_ids=[id for id in ids if id is not None], **named
     )
+
+
+def _read(columns, most):
+    """The items of each column in turn. Raises ``TooLarge`` where all are more than ``most`` bytes together."""
+    for column in columns:
+        data = stored_responses.unpacked(column, most)
+        most -= len(data)
+        yield items_in(data)
+
+
+def _columns(responses):
+    return (column for response in responses for column in (response.input, response.output))
 
 
 def context(id, workspace_id, provider_model_id):
     """
     ``(ids, items)``: the responses that a request goes on from, oldest first, and what they say before its own input.
 
-    The items are as ``provider_model_id`` may have them. Raises ``StoredResponse.DoesNotExist``.
+    The items are JSON without the brackets around it, as ``provider_model_id`` may have them. Raises
+    ``StoredResponse.DoesNotExist`` and ``TooLarge``.
     """
-    path = stored_responses.path_to(id, workspace_id)
-    items = [
-        told_again(item, is_own=response.provider_model_id == provider_model_id)
-        for response in path
-        for item in [*_decoded(response.input), *_decoded(response.output)]
+    path = stored_responses.path_to(id, workspace_id, MOST_TOLD)
+    owned = [response.provider_model_id == provider_model_id for response in path for _column in range(2)]
+    told = [
+        told_again(item, is_own=is_own)
+        for is_own, items in zip(owned, _read(_columns(path), MOST_TOLD), strict=True)
+        for item in items
     ]
-    return [response.pk for response in path], [item for item in items if item is not None]
+    return [response.pk for response in path], b",".join(item for item in told if item is not None)
 
 
 def named_items(ids, workspace_id, provider_model_id):
-    """The items of these ids, as ``provider_model_id`` may have them; ``None`` for one that does not go there."""
+    """
+    The items of these ids as JSON, as ``provider_model_id`` may have them; ``None`` for one that does not go there.
+
+    Raises ``TooLarge``.
+    """
+    holding = stored_responses.holding(ids, workspace_id, MOST_TOLD)
+    owners = [(response, wanted) for response, wanted in holding.items() for _column in range(2)]
     found = {}
-    for response in stored_responses.holding(ids, workspace_id):
-        for item in [*_decoded(response.input), *_decoded(response.output)]:
-            if isinstance(item, dict) and item.get("id") in ids:
-                found[item["id"]] = told_again(item, is_own=response.provider_model_id == provider_model_id)
+    for (response, wanted), items in zip(owners, _read(_columns(holding), MOST_TOLD), strict=True):
+        for item in items:
+            fields = fields_of(item)
+            id = text_in(fields, "id") if fields is not None else None
+            if id in wanted:
+                found[id] = told_again(item, is_own=response.provider_model_id == provider_model_id)
     return found
 
 
 def document(id, workspace_id, *, with_proofs=False):
-    """A response as it was answered. Raises ``StoredResponse.DoesNotExist``."""
+    """A response as it was answered, its fields as raw JSON. Raises ``StoredResponse.DoesNotExist``."""
     response = stored_responses.find(id, workspace_id)
-    output = _decoded(response.output)
+    output = items_in(stored_responses.unpacked(response.output))
     if not (response.shows_reasoning or with_proofs):
-        output = without_proofs(output)
-    return msgspec.json.decode(stored_responses.unpacked(response.response)) | {"output": output}
+        output = [without_proof(item) for item in output]
+    return _FIELDS.decode(stored_responses.unpacked(response.response)) | {"output": output}
 
 
 def input_items(id, workspace_id, *, with_proofs=False):
-    """All that the model was told for a response, oldest first. Raises ``StoredResponse.DoesNotExist``."""
-    *earlier, last = stored_responses.path_to(id, workspace_id)
-    items = [item for response in earlier for item in [*_decoded(response.input), *_decoded(response.output)]]
-    items += _decoded(last.input)
-    items = [item for item in items if isinstance(item, dict)]
-    return items if last.shows_reasoning or with_proofs else without_proofs(items)
+    """
+    All that the model was told for a response, oldest first: pairs of an item's id, or ``None``, and its raw JSON.
 
-
-def _decoded(column):
-    return msgspec.json.decode(stored_responses.unpacked(column))
+    Raises ``StoredResponse.DoesNotExist`` and ``TooLarge``.
+    """
+    path = stored_responses.path_to(id, workspace_id, MOST_LISTED)
+    shows_proofs = path[-1].shows_reasoning or with_proofs
+    listed_items = []
+    for items in _read([*_columns(path[:-1]), path[-1].input], MOST_LISTED):
+        for item in items:
+            fields = fields_of(item)
+            if fields is not None:
+                listed_items.append((text_in(fields, "id"), item if shows_proofs else without_proof(item)))
+    return listed_items

@@ -9,6 +9,8 @@ import zlib
 
 import msgspec
 from django.db import transaction
+from django.db.models import Max, Sum
+from django.db.models.functions import Length
 from django.utils import timezone
 
 from usage.models import StoredItem, StoredResponse
@@ -16,6 +18,14 @@ from usage.models import StoredItem, StoredResponse
 KEPT_FOR = datetime.timedelta(days=30)
 DELETED_AT_ONCE = 500
 MAX_ID = 64
+MAX_ITEM_ID = StoredItem._meta.get_field("item_id").max_length
+# What is read of a response that a request goes on from, and how much that is in the database.
+TOLD = ("provider_model_id", "shows_reasoning", "input", "output")
+PACKED_SIZE = Length("input") + Length("output")
+
+
+class TooLarge(Exception):
+    """What is asked for is more bytes than whoever asks would take."""
 
 
 class Kept(msgspec.Struct):
@@ -40,7 +50,6 @@ def keep(kept: list[Kept]):
     """Store responses, and let what they go on from live as long: one transaction, in a fixed number of queries."""
     now = timezone.now()
     expires_at = now + KEPT_FOR
-    limit = StoredItem._meta.get_field("item_id").max_length
     packed = [[zlib.compress(part, 1) for part in (each.input, each.output, each.response)] for each in kept]
     earlier = {id for each in kept for id in each.previous}
     with transaction.atomic():
@@ -68,46 +77,85 @@ def keep(kept: list[Kept]):
             StoredItem(response_id=each.id, item_id=item_id)
             for each in kept
             for item_id in dict.fromkeys(each.item_ids)
-            if len(item_id) <= limit
+            if len(item_id) <= MAX_ITEM_ID
         )
 
 
-def unpacked(column):
-    """The bytes of a compressed column."""
-    return zlib.decompress(column)
+def unpacked(column, most=None):
+    """The bytes of a compressed column. Raises ``TooLarge`` where they are more than ``most``, having made no more."""
+    if most is None:
+        return zlib.decompress(column)
+    data = zlib.decompressobj().decompress(column, most + 1)
+    if len(data) > most:
+        raise TooLarge
+    return data
+
+
+def _there(workspace_id):
+    return StoredResponse.objects.filter(workspace_id=workspace_id, expires_at__gt=timezone.now())
 
 
 def find(id, workspace_id):
     """The response of that id in the workspace. Raises ``StoredResponse.DoesNotExist``."""
+    return _there(workspace_id).get(pk=_checked(id))
+
+
+def _checked(id):
     if len(id) > MAX_ID or not id.isascii() or not id.isprintable():
         raise StoredResponse.DoesNotExist
-    return StoredResponse.objects.get(pk=id, workspace_id=workspace_id, expires_at__gt=timezone.now())
+    return id
 
 
-def path_to(id, workspace_id):
+def path_to(id, workspace_id, most):
     """
-    The response of that id and all that it goes on from, oldest first, in at most three queries.
+    The response of that id and all that it goes on from, oldest first, as far as ``TOLD``, in at most three queries.
 
-    Raises ``StoredResponse.DoesNotExist`` where one of them is not there any more, too.
+    Raises ``StoredResponse.DoesNotExist`` where one of them is not there any more, too, and ``TooLarge``, before any
+    content is read, where they are more than ``most`` bytes as they are stored.
     """
-    last = find(id, workspace_id)
-    if not last.previous_id:
-        return [last]
-    thread = StoredResponse.objects.filter(thread=last.thread, workspace_id=workspace_id, expires_at__gt=timezone.now())
-    previous = dict(thread.values_list("pk", "previous_id"))
-    ids = [last.previous_id]
-    while ids[-1] in previous and previous[ids[-1]]:
-        ids.append(previous[ids[-1]])
-    found = thread.in_bulk(ids)
+    there = _there(workspace_id)
+    sized = there.annotate(size=PACKED_SIZE)
+    thread, previous, size = sized.values_list("thread", "previous_id", "size").get(pk=_checked(id))
+    ids = [id]
+    earlier = {}
+    if previous:
+        rows = sized.filter(thread=thread).values_list("pk", "previous_id", "size")
+        earlier = {pk: (before, more) for pk, before, more in rows}
+    while previous:
+        if previous not in earlier:
+            raise StoredResponse.DoesNotExist
+        ids.append(previous)
+        previous, more = earlier[previous]
+        size += more
+    if size > most:
+        raise TooLarge
+    found = there.only(*TOLD).in_bulk(ids)
     if len(found) < len(ids):
         raise StoredResponse.DoesNotExist
-    return [*(found[each] for each in reversed(ids)), last]
+    return [found[each] for each in reversed(ids)]
 
 
-def holding(item_ids, workspace_id):
-    """The responses of the workspace that hold items of these ids."""
-    wanted = StoredItem.objects.filter(item_id__in=item_ids).values("response")
-    return list(StoredResponse.objects.filter(pk__in=wanted, workspace_id=workspace_id, expires_at__gt=timezone.now()))
+def holding(item_ids, workspace_id, most):
+    """
+    ``{response: ids}``: for each item that the workspace has, the newest response that holds it, as far as ``TOLD``.
+
+    Raises ``TooLarge``, before any content is read, where those are more than ``most`` bytes as they are stored.
+    """
+    there = _there(workspace_id)
+    asked = [id for id in item_ids if len(id) <= MAX_ITEM_ID and "\0" not in id]
+    newest = (
+        StoredItem.objects.filter(item_id__in=asked, response__in=there)
+        .values("item_id")
+        .annotate(newest=Max("pk"))
+        .values("newest")
+    )
+    held = {}
+    for item_id, response_id in StoredItem.objects.filter(pk__in=newest).values_list("item_id", "response_id"):
+        held.setdefault(response_id, set()).add(item_id)
+    responses = there.filter(pk__in=held)
+    if (responses.aggregate(size=Sum(PACKED_SIZE))["size"] or 0) > most:
+        raise TooLarge
+    return {response: held[response.pk] for response in responses.only(*TOLD)}
 
 
 def delete(id, workspace_id):

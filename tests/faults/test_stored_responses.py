@@ -41,3 +41,5 @@ def test_stored_responses_outlive_an_outage(postgres_server, postgres, upstream)
         assert client.get(stored["id"]).json() == stored
         again = client.create(previous_response_id=stored["id"])
         assert again.json()["previous_response_id"] == stored["id"]
+        named = client.create(input=[{"type": "item_reference", "id": stored["output"][0]["id"]}])
+        assert named.status_code == 200, named.text

@@ -43,7 +43,7 @@ async def test_items_that_a_provider_gave_no_id_are_listed_all_the_same():
             self.told = document
 
     async def ask(function, *values, **named):
-        return items
+        return [(item.get("id"), item) for item in items]
 
     http = Http()
     await responses.list_input_items(http, SimpleNamespace(stored_responses=SimpleNamespace(ask=ask)))

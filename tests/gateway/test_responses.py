@@ -1,12 +1,17 @@
 """What of a response passes to its caller, and what is made of it on the way."""
 
 import json
+import threading
+import tracemalloc
 from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from gateway import responses, stored_responses
+from gateway.errors import GatewayError
 from gateway.responses import Passage
+from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
 from tests.providers.test_responses import event, whole
 
@@ -161,7 +166,7 @@ async def test_an_event_over_several_lines_and_without_a_name_is_understood():
 
 @pytest.mark.anyio
 async def test_a_request_is_as_large_as_all_that_it_goes_on_from(monkeypatch):
-    earlier = [{"type": "message", "role": "user", "content": "a" * 1_000}] * 300
+    earlier = b",".join([b'{"type":"message","role":"user","content":"' + b"a" * 1_000 + b'"}'] * 300)
 
     async def ask(*_):
         return ["resp_0"], earlier
@@ -179,3 +184,101 @@ async def test_a_request_is_as_large_as_all_that_it_goes_on_from(monkeypatch):
     )
     await made.prepare(call)
     assert call.size > 300_000
+
+
+CALLER = SimpleNamespace(workspace_id=1)
+
+
+def asking(answer):
+    """A runtime whose stored responses answer so; what they were asked is in ``asked``."""
+    asked = []
+
+    async def ask(function, *values, **named):
+        asked.append(values)
+        return answer
+
+    return SimpleNamespace(stored_responses=SimpleNamespace(ask=ask), asked=asked)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("own", [b'"' + b"a" * 600 + b'"', b'[{"role":"user","content":"' + b"a" * 600 + b'"}]'])
+async def test_what_is_told_again_and_what_is_new_are_no_longer_together_than_a_request(monkeypatch, own):
+    fields = {"input": msgspec.Raw(own), "previous_response_id": msgspec.Raw(b'"resp_0"')}
+    runtime = asking((["resp_0"], b'{"role":"user","content":"' + b"b" * 600 + b'"}'))
+    monkeypatch.setattr(stored_responses, "MOST_TOLD", 2_000)
+    told, _own, _ids = await responses._going_on(fields, 7, CALLER, runtime)
+    assert [item["content"][0] for item in json.loads(bytes(told["input"]))] == ["b", "a"]
+    monkeypatch.setattr(stored_responses, "MOST_TOLD", 1_000)
+    with pytest.raises(GatewayError) as raised:
+        await responses._going_on(fields, 7, CALLER, runtime)
+    assert raised.value.status == 413
+
+
+async def named(items, found=None):
+    """What becomes of an input, and which ids were looked up."""
+    runtime = asking(found or {})
+    own = items if isinstance(items, bytes) else msgspec.json.encode(items)
+    told, own, _ids = await responses._going_on({"input": msgspec.Raw(own)}, 7, CALLER, runtime)
+    assert bytes(told["input"]) == own
+    return own, [ids for ids, *_others in runtime.asked]
+
+
+@pytest.mark.anyio
+async def test_named_items_take_their_place_and_the_others_stay_byte_for_byte():
+    odd = b'{ "role": "user", "content": [{"type": "input_text", "text": "\\u0061 \\"reasoning\\"", "n": 1e999}] }'
+    sealed = b'{"type":"reasoning","id":"rs_2","summary":[],"encrypted_content":"gAAAA"}'
+    spoken = b'{"type":"reasoning","id":"rs_3","content":[{"type":"reasoning_text","text":"Hm"}]}'
+    dark = b'{"type":"reasoning","id":"rs_4","summary":[],"encrypted_content":"","content":[ ]}'
+    lost = b'{"type":"reasoning","id":"rs_5"}'
+    reference = b'{"type": "item_reference", "id": "msg_1"}'
+    own = b"[" + b" , ".join([odd, reference, sealed, spoken, dark, lost]) + b"]"
+    told, asked = await named(own, {"msg_1": b'{"n":1}', "rs_4": b'{"n":4}'})
+    assert asked == [{"msg_1", "rs_4", "rs_5"}]
+    assert told == b"[" + b",".join([odd, b'{"n":1}', sealed, spoken, b'{"n":4}']) + b"]"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size", [1, 300_000])
+async def test_thoughts_that_are_sent_back_whole_leave_the_input_as_it_is(size, monkeypatch):
+    threads, naming = [], responses._naming
+    monkeypatch.setattr(responses, "_naming", lambda asked: threads.append(threading.get_ident()) or naming(asked))
+    own = b'[ {"type":"reasoning","id":"rs_2","encrypted_content":"' + b"g" * size + b'"} ]'
+    assert await named(own) == (own, [])
+    # Long ones are looked through where they hold nobody up.
+    assert (threads == [threading.get_ident()]) == (size == 1)
+
+
+@pytest.mark.anyio
+async def test_an_input_of_values_that_are_no_items_is_not_built():
+    own = b'["reasoning",{"type":"item_reference","id":"msg_1"}' + b",1" * 1_000_000 + b"]"
+    tracemalloc.start()
+    try:
+        assert await named(own) == (own, [])
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(own)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.anyio
+async def test_a_request_names_some_stored_items_and_not_thousands():
+    items = [{"type": "item_reference", "id": f"msg_{number}"} for number in range(501)]
+    with pytest.raises(InvalidRequest) as raised:
+        await named(items)
+    assert raised.value.param == "input"
+    found = {item["id"]: b"{}" for item in items[1:]}
+    assert (await named(items[1:] * 2, found))[0] == b"[" + b",".join([b"{}"] * 1_000) + b"]"
+
+
+@pytest.mark.anyio
+async def test_thoughts_are_not_looked_for_among_items_without_number():
+    with pytest.raises(InvalidRequest, match="100000 items"):
+        await named(b'[{"type":"reasoning","id":"rs_1"}' + b",{}" * 100_000 + b"]")
+
+
+@pytest.mark.anyio
+async def test_an_item_that_is_named_over_and_over_is_not_told_without_end(monkeypatch):
+    monkeypatch.setattr(stored_responses, "MOST_TOLD", 10_000)
+    items = [{"type": "item_reference", "id": "msg_1"}] * 100
+    with pytest.raises(GatewayError) as raised:
+        await named(items, {"msg_1": b'"' + b"a" * 100 + b'"'})
+    assert raised.value.status == 413

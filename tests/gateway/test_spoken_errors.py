@@ -128,7 +128,7 @@ FACTORIES = {
     errors.storage_full: (), errors.not_ready: (), errors.unusable_provider: ("100 %",), errors.internal: (),
     errors.from_provider: (upstream.Unreachable("The provider could not be reached."), "100 %"),
     stored_responses.not_found: (), stored_responses.previous_not_found: (), stored_responses.item_not_found: (),
-    stored_responses.away: (),
+    stored_responses.away: (), stored_responses.too_long: (),
 }  # fmt: skip
 
 

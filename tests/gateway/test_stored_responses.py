@@ -3,17 +3,21 @@
 import asyncio
 import datetime
 import json
+import random
+import string
 import threading
 import time
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from gateway import stored_responses
 from gateway.errors import GatewayError
-from gateway.stored_responses import StoredResponses, context, document, input_items, listed, named_items, told_again
+from gateway.stored_responses import StoredResponses
 from tests import factories
 from usage import stored_responses as records
 from usage.models import StoredItem, StoredResponse
@@ -44,6 +48,38 @@ def kept(id, workspace, *, input="Hello", output=None, previous=(), provider_mod
 
 def keep(id, workspace, **fields):
     records.keep([stored_responses._kept(**kept(id, workspace, **fields))])
+
+
+def plain(value):
+    """What a caller gets of raw JSON."""
+    return json.loads(msgspec.json.encode(value))
+
+
+def listed(asked):
+    return json.loads(stored_responses.listed(asked)[1])
+
+
+def told_again(item, *, is_own):
+    told = stored_responses.told_again(msgspec.json.encode(item), is_own=is_own)
+    return told and json.loads(told)
+
+
+def context(id, workspace_id, provider_model_id):
+    ids, items = stored_responses.context(id, workspace_id, provider_model_id)
+    return ids, json.loads(b"[" + items + b"]")
+
+
+def named_items(ids, workspace_id, provider_model_id):
+    found = stored_responses.named_items(ids, workspace_id, provider_model_id)
+    return {id: told and json.loads(told) for id, told in found.items()}
+
+
+def document(*values, **named):
+    return plain(stored_responses.document(*values, **named))
+
+
+def input_items(*values, **named):
+    return [plain(item) for _id, item in stored_responses.input_items(*values, **named)]
 
 
 def texts(items):
@@ -166,7 +202,7 @@ def test_items_are_found_under_their_ids(workspace):
 def test_a_stranger_finds_nothing(workspace, charlie):
     keep("resp_1", workspace, input=[{"id": "msg_mine", "role": "user", "content": "One"}])
     theirs = charlie.last_workspace.pk
-    for function in (document, input_items, records.delete, records.path_to):
+    for function in (document, input_items, records.delete, lambda *which: records.path_to(*which, 10**6)):
         with pytest.raises(StoredResponse.DoesNotExist):
             function("resp_1", theirs)
     assert named_items({"msg_mine"}, theirs, 1) == {}
@@ -215,6 +251,60 @@ def test_a_workspace_takes_its_responses_with_it(workspace):
 def test_ids_too_long_to_be_named_do_not_hinder(workspace):
     keep("resp_1", workspace, output=[said("Hi", "msg_" + "x" * 400), {"type": "odd"}])
     assert texts(document("resp_1", workspace.pk)["output"][:1]) == ["Hi"]
+
+
+def test_a_conversation_that_has_grown_too_long_does_not_go_on(workspace, monkeypatch):
+    monkeypatch.setattr(stored_responses, "MOST_TOLD", 20_000)
+    monkeypatch.setattr(stored_responses, "MOST_LISTED", 40_000)
+    unpacked, unpack = [], records.unpacked
+    monkeypatch.setattr(records, "unpacked", lambda *which: unpacked.append(unpack(*which)) or unpacked[-1])
+    # Next to nothing once it is compressed.
+    for number in range(6):
+        keep(f"resp_{number}", workspace, input="a" * 9_000, previous=[f"resp_{n}" for n in range(number)])
+    assert len(context("resp_1", workspace.pk, 1)[1]) == 4
+    unpacked.clear()
+    with pytest.raises(records.TooLarge):
+        context("resp_5", workspace.pk, 1)
+    assert sum(map(len, unpacked)) <= 20_000
+    assert len(input_items("resp_3", workspace.pk)) == 7
+    with pytest.raises(records.TooLarge):
+        input_items("resp_5", workspace.pk)
+
+
+def test_no_content_is_read_of_a_conversation_that_is_too_long_as_it_is_stored(workspace):
+    keep("resp_1", workspace, input=random_text(5_000))
+    keep("resp_2", workspace, input=random_text(5_000), previous=["resp_1"])
+    for read in (
+        lambda most: records.path_to("resp_2", workspace.pk, most),
+        lambda most: records.holding({"msg_resp_1", "msg_resp_2"}, workspace.pk, most),
+    ):
+        assert len(read(20_000)) == 2
+        with CaptureQueriesContext(connection) as queries, pytest.raises(records.TooLarge):
+            read(6_000)
+        assert not [query for query in queries if '"input",' in query["sql"]]
+
+
+def random_text(length):
+    return "".join(random.Random(length).choices(string.ascii_letters, k=length))
+
+
+def test_of_an_id_that_is_used_again_the_newest_response_alone_is_read(workspace, django_assert_num_queries):
+    for number in range(5):
+        keep(f"resp_{9 - number}", workspace, input=[{"id": "msg_1", "role": "user", "content": f"Said {number}"}])
+    keep("resp_a", factories.make_workspace(), input=[{"id": "msg_1", "role": "user", "content": "Elsewhere"}])
+    with django_assert_num_queries(3):
+        [(response, ids)] = records.holding({"msg_1"}, workspace.pk, 10**6).items()
+    assert (response.pk, ids) == ("resp_5", {"msg_1"})
+    assert texts(named_items({"msg_1"}, workspace.pk, 1).values()) == ["Said 4"]
+
+
+def test_ids_that_no_database_could_hold_are_just_not_there(workspace):
+    assert named_items({"msg_\0", "x" * 201}, workspace.pk, 1) == {}
+
+
+def test_an_input_that_grows_past_all_bounds_in_being_listed_is_not_stored():
+    with pytest.raises(records.TooLarge):
+        stored_responses.listed(b"[" + b",".join([b"{}"] * 100) + b"]", most=5_000)
 
 
 # The event loop --------------------------------------------------------------------------------------------------
@@ -285,12 +375,40 @@ async def test_a_line_that_is_full_turns_away_at_once(monkeypatch):
 
 
 @pytest.mark.anyio
+async def test_what_waits_to_be_stored_is_bounded_by_its_size_too(monkeypatch):
+    monkeypatch.setattr(stored_responses, "MOST_BYTES_WAITING", 5_000)
+    monkeypatch.setattr(records, "keep", lambda each: None)
+    stored, silence, workspace = StoredResponses(), threading.Event(), SimpleNamespace(pk=1)
+    stored._writer.submit(silence.wait)
+    waiting = [asyncio.create_task(stored.keep(**kept(f"resp_{n}", workspace, input="a" * 2_000))) for n in range(3)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(waiting.pop(), 1) is False
+    silence.set()
+    assert await asyncio.gather(*waiting) == [True, True]
+    # What is larger than all that may wait is stored where nothing else waits.
+    assert await stored.keep(**kept("resp_large", workspace, input="a" * 9_000)) is True
+    assert (stored._waiting, stored._bytes_waiting) == (0, 0)
+    stored.close()
+
+
+@pytest.mark.anyio
+async def test_too_much_is_said_to_be(stored):
+    def find():
+        raise records.TooLarge
+
+    with pytest.raises(GatewayError) as raised:
+        await stored.ask(find)
+    assert (raised.value.status, raised.value.code) == (413, "request_too_large")
+    assert "too long" in raised.value.message
+
+
+@pytest.mark.anyio
 async def test_an_answer_that_cannot_be_stored_is_none_the_worse(stored, monkeypatch):
     monkeypatch.setattr(records, "keep", away)
     workspace = SimpleNamespace(pk=1)
     assert await stored.keep(**kept("resp_1", workspace)) is False
-    assert await stored.keep(**kept("resp_1", workspace) | {"input": b'[{"n":1e999}]'}) is False
-    assert stored._room._value == stored_responses.MOST_WAITING
+    assert await stored.keep(**kept("resp_1", workspace) | {"input": b'[{"n":}]'}) is False
+    assert (stored._waiting, stored._bytes_waiting) == (0, 0)
 
 
 @pytest.mark.anyio

@@ -366,7 +366,15 @@ def test_numbers_that_nobody_can_hold_do_no_harm(client, responses_server, upstr
     item = '{"type":"message","role":"user","content":[{"type":"input_text","text":"item_reference","n":1e999}]}'
     body = '{"model":"native-test","input":[' + item + "]}"
     answer = httpx.post(f"{responses_server.base_url}/v1/responses", content=body, headers=headers)
-    assert (answer.status_code, answer.json()["store"]) == (200, False)
+    assert (answer.status_code, answer.json()["store"]) == (200, True)
+    listed = httpx.get(f"{responses_server.base_url}/v1/responses/{answer.json()['id']}/input_items", headers=headers)
+    assert b'"n":1e999' in listed.content
+    again = httpx.post(
+        f"{responses_server.base_url}/v1/responses",
+        json={"model": "native-test", "input": "And?", "previous_response_id": answer.json()["id"]},
+        headers=headers,
+    )
+    assert again.status_code == 200
 
 
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
