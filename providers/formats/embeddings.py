@@ -36,9 +36,9 @@ _ANSWER = msgspec.json.Decoder(Answer)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENTRIES = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _VECTOR = msgspec.json.Decoder(list[float])
-_RAW_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_IDS = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0)]])
-_ID_LISTS = msgspec.json.Decoder(list[list[Annotated[int, msgspec.Meta(ge=0)]]])
+_TEXTS = msgspec.json.Decoder(list[str])
+# All that token ids in a list are written with.
+DIGITS = b"0123456789, \t\r\n"
 
 
 # The request -----------------------------------------------------------------------------------------------------
@@ -80,34 +80,51 @@ def count_prompt(fields):
 
 
 def _require_inputs(raw):
-    """Refuse an input that is empty, too long a list, or not one of ``SHAPES``; long texts are not decoded."""
+    """
+    Refuse an input that is empty, too long a list, or not one of ``SHAPES``; long texts and ids are not decoded.
+
+    ``raw`` is JSON, as the body was parsed: what its bytes are tells which of the shapes it has.
+    """
     if raw.startswith(b'"'):
         if raw == b'""':
             raise InvalidRequest(_("input: must not be empty"), "input")
         return
     kind = raw[1:].lstrip()[:1] if raw.startswith(b"[") else b""
-    try:
-        if kind == b'"':
-            _require_room((raw.count(b'"') - raw.count(b'\\"')) // 2)
-            entries = _RAW_LIST.decode(raw)
-            if not all(bytes(entry).startswith(b'"') for entry in entries):
-                raise msgspec.ValidationError
-            empty = next((index for index, entry in enumerate(entries) if bytes(entry) == b'""'), None)
-        elif kind == b"[":
-            _require_room(raw.count(b"[") - 1)
-            entries = _ID_LISTS.decode(raw)
-            empty = next((index for index, entry in enumerate(entries) if not entry), None)
-        elif kind == b"]":
-            raise InvalidRequest(_("input: must not be empty"), "input")
-        else:
-            # One text as token ids, however many.
-            _IDS.decode(raw)
-            return
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidRequest(_("input: must be %(what)s"), "input", what=Term(SHAPES)) from None
+    if kind == b"]":
+        raise InvalidRequest(_("input: must not be empty"), "input")
+    if kind == b'"':
+        _require_room((raw.count(b'"') - raw.count(b'\\"')) // 2)
+        try:
+            entries = _TEXTS.decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            raise _misshapen() from None
+    elif kind == b"[":
+        _require_room(raw.count(b"[") - 1)
+        entries = _id_lists(raw)
+    elif kind and raw[1:-1].translate(None, DIGITS) == b"":
+        # One text as token ids, however many.
+        return
+    else:
+        raise _misshapen()
+    empty = next((index for index, entry in enumerate(entries) if not entry), None)
     if empty is not None:
         raise InvalidRequest(_("input[%(index)s]: must not be empty"), "input", index=empty)
     _require_room(len(entries))
+
+
+def _id_lists(raw):
+    """The bytes of each list of token ids in a list of them."""
+    lists = raw.translate(None, b" \t\r\n")[1:-1].split(b"]")
+    if lists.pop() or not lists[0].startswith(b"[") or not all(each.startswith(b",[") for each in lists[1:]):
+        raise _misshapen()
+    lists = [each.removeprefix(b",")[1:] for each in lists]
+    if any(each.translate(None, DIGITS) for each in lists):
+        raise _misshapen()
+    return lists
+
+
+def _misshapen():
+    return InvalidRequest(_("input: must be %(what)s"), "input", what=Term(SHAPES))
 
 
 def _require_room(count):

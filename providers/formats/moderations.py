@@ -14,6 +14,7 @@ _ = gettext_noop
 NAME = "moderations"
 DIALECT = openai
 PROMPT_FIELDS = ("input",)
+MOST_INPUTS = 2048
 # What is moderated by where the caller names no model.
 DEFAULT_MODEL = "omni-moderation-latest"
 # Providers take no money for it: without a price it costs nothing, where any other request is "not priced".
@@ -37,6 +38,16 @@ class Answer(msgspec.Struct):
 
 _ANSWER = msgspec.json.Decoder(Answer)
 _INPUTS = msgspec.json.Decoder(str | list[str | Part])
+# Reads one entry more than there may be, and passes over the others without building anything of them.
+_LAST = f"entry_{MOST_INPUTS}"
+_NAMES = (f"entry_{index}" for index in range(MOST_INPUTS + 1))
+_FIRST_INPUTS = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "FirstInputs",
+        [(name, str | Part | msgspec.UnsetType, msgspec.UNSET) for name in _NAMES],
+        array_like=True,
+    )
+)
 
 
 # The request -----------------------------------------------------------------------------------------------------
@@ -83,6 +94,10 @@ def _inputs(fields):
     if bytes(raw) == b"null":
         return None
     try:
+        # An entry is two bytes and a comma, if it is empty: what is short holds no more than it may.
+        is_long = len(bytes(raw)) > 3 * MOST_INPUTS and not bytes(raw).startswith(b'"')
+        if is_long and getattr(_FIRST_INPUTS.decode(raw), _LAST) is not msgspec.UNSET:
+            raise InvalidRequest(_("input: must hold %(most)s entries at most"), "input", most=MOST_INPUTS)
         return _INPUTS.decode(raw)
     except (msgspec.DecodeError, RecursionError):
         raise InvalidRequest(_("input: must be %(what)s"), "input", what=Term(SHAPES)) from None

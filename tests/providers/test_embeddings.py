@@ -5,6 +5,7 @@ import json
 import math
 import struct
 import time
+import tracemalloc
 
 import msgspec
 import pytest
@@ -66,7 +67,21 @@ def test_an_input_of_the_four_shapes_is_taken(asked):
         (None, "input: field required"),
         *[
             (wrong, "input: must be a string, a list of strings, a list of token ids or a list of such lists")
-            for wrong in (1, True, {}, {"text": "a"}, ["a", 1], [1, "a"], [1.5], [-1], [[1], 2], [["a"]], [None])
+            for wrong in (
+                1,
+                True,
+                {},
+                {"text": "a"},
+                ["a", 1],
+                [1, "a"],
+                [1.5],
+                [-1],
+                [[1], 2],
+                [2, [1]],
+                [[[1]]],
+                [["a"]],
+                [None],
+            )
         ],
     ],
 )
@@ -79,8 +94,8 @@ def test_any_other_input_is_refused_by_name(asked, said):
 
 @pytest.mark.parametrize("entry", ["a", '"', "\\", '\\"', [1]])
 def test_far_too_many_entries_are_refused_unread(entry, monkeypatch):
-    for decoder in ("_RAW_LIST", "_ID_LISTS"):
-        monkeypatch.setattr(embeddings, decoder, None)
+    for reader in ("_TEXTS", "_id_lists"):
+        monkeypatch.setattr(embeddings, reader, None)
 
     with pytest.raises(InvalidRequest, match="must hold 2048 entries at most"):
         embeddings.read_request(fields_of(model="m", input=[entry] * 10_000))
@@ -247,3 +262,39 @@ def test_a_large_answer_is_converted_quickly():
 )
 def test_the_prompt_of_a_completion_is_counted_the_same_way(asked, count):
     assert completions.count_prompt(fields_of(**asked)) == count
+
+
+def test_a_list_of_millions_is_refused_about_as_fast_as_its_body_is_parsed():
+    body = b'{"model":"m","input":["a",' + b"1," * 2_000_000 + b"1]}"
+    fields = parse_body(body)
+
+    def read():
+        with pytest.raises(InvalidRequest):
+            embeddings.read_request(fields)
+
+    assert seconds(read) < seconds(parse_body, body) * 10
+
+
+def seconds(function, *arguments):
+    """The processor's time for the quickest of three calls."""
+    taken = []
+    for _ in range(3):
+        began = time.process_time()
+        function(*arguments)
+        taken.append(time.process_time() - began)
+    return min(taken)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[" + b"1," * 500_000 + b"1]", b"[[" + b"1," * 500_000 + b"1]]"], ids=["ids", "lists"]
+)
+def test_token_ids_are_not_decoded(raw):
+    fields = parse_body(b'{"model":"m","input":' + raw + b"}")
+    tracemalloc.start()
+    try:
+        embeddings.read_request(fields)
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A list of so many numbers takes four times the bytes that they are written with, besides copies of those.
+    assert peak < len(raw) * 4

@@ -1,6 +1,8 @@
 """Moderations: what is asked, and what of the answer is counted."""
 
+import contextlib
 import json
+import time
 
 import pytest
 
@@ -24,7 +26,9 @@ def fields_of(**body):
     return parse_body(json.dumps(body).encode())
 
 
-@pytest.mark.parametrize("asked", ["Hello", "", ["a", ""], [TEXT], [TEXT, IMAGE], [IMAGE]])
+@pytest.mark.parametrize(
+    "asked", ["Hello", "", ["a", ""], [TEXT], [TEXT, IMAGE], [IMAGE], ["ab"] * 2048, [TEXT] * 2048]
+)
 def test_text_texts_and_parts_are_taken(asked):
     assert moderations.read_request(fields_of(model="m", input=asked)) == ("m", False)
 
@@ -41,6 +45,8 @@ def test_a_model_may_be_left_out():
     [
         (None, "input: field required"),
         ([], "input: must not be empty"),
+        (["a"] * 2049, "input: must hold 2048 entries at most"),
+        ([TEXT] * 2049, "input: must hold 2048 entries at most"),
         ([{"type": "audio", "text": "x"}], "input[0].type: must be text or image_url, not “audio”"),
         ([TEXT, {"type": "text"}], "input[1].text: field required"),
         ([{"type": "image_url"}], "input[0].image_url: field required"),
@@ -76,3 +82,32 @@ def test_usage_that_a_provider_tells_is_read():
 def test_what_holds_no_results_is_no_answer(body):
     with pytest.raises(ValueError):
         moderations.read_answer(body, Meter())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" + b'"",' * 2_000_000 + b'""]',
+        b"[" + b'{"type":"text","text":"a"},' * 300_000 + b'"a"]',
+    ],
+    ids=lambda raw: raw[:8].decode(),
+)
+def test_a_list_of_millions_is_read_no_slower_than_its_body(raw):
+    body = b'{"model":"m","input":' + raw + b"}"
+    fields = parse_body(body)
+
+    def read():
+        with contextlib.suppress(InvalidRequest):
+            moderations.read_request(fields)
+
+    assert seconds(read) < seconds(parse_body, body) * 4
+
+
+def seconds(function, *arguments):
+    """The processor's time for the quickest of three calls."""
+    taken = []
+    for _ in range(3):
+        began = time.process_time()
+        function(*arguments)
+        taken.append(time.process_time() - began)
+    return min(taken)
