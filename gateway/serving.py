@@ -7,7 +7,7 @@ from gateway import errors, metrics
 from gateway.calls import Call
 from gateway.errors import GatewayError
 from gateway.http import JSON_HEADERS
-from gateway.pipeline import complete
+from gateway.pipeline import LARGE_REQUEST, complete
 from providers.request_body import InvalidRequest, model_name, parse_body
 from usage.models import Outcome, UsageSource
 from usage.records import Closed
@@ -45,7 +45,11 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
         call.rules = http.rules
         body = await http.body()
         call.size = len(body)
-        call.fields = http.flavour.read(format.NAME, parse_body(body))
+        if http.flavour.looks_deep and call.size > LARGE_REQUEST:
+            # A flavour that counts tokens takes a while, in which other answers go on.
+            call.fields = await asyncio.to_thread(_read, http.flavour, format, body)
+        else:
+            call.fields = _read(http.flavour, format, body)
         call.model, call.stream = format.read_request(call.fields, call.rules)
         if prepare is not None:
             await prepare(call)
@@ -56,6 +60,10 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
             call.model = call.model or named_model(call.fields)
             record_refusal(call, failure, runtime)
         raise failure from None
+
+
+def _read(flavour, format, body):
+    return flavour.read(format.NAME, parse_body(body))
 
 
 async def _answer(http, call, runtime, through):

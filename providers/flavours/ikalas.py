@@ -1,7 +1,5 @@
 """Ikalas: a French name for the model, paths, ids and objects of its own, and a limit on what is asked."""
 
-from typing import Any
-
 import msgspec
 from django.utils.translation import gettext_noop
 
@@ -22,8 +20,12 @@ ID_PREFIXES = {"chat_completions": "conv_", "completions": "comp_"}
 OBJECTS = {"chat_completions": "conversation.completion", "completions": "completion"}
 FORMATS = frozenset({*DRESSED, "embeddings", "moderations"})
 MOST_MESSAGE_TOKENS = 16_000
-# A longer text is counted piece by piece; all but odd ones are over the limit with the first.
-SLICE = 262_144
+# A longer text is counted piece by piece, as counting one takes more by the letter the longer it is.
+SLICE = 8_192
+# No token of the vocabulary is longer.
+LONGEST_TOKEN = 128
+# No message or text of no more tokens than there may be holds so many braces: each is a part of one of its tokens.
+MOST_BRACES = MOST_MESSAGE_TOKENS * 16
 
 
 class PromptTooLong(InvalidRequest):
@@ -34,6 +36,7 @@ class PromptTooLong(InvalidRequest):
 
 class Ikalas(Flavour):
     name = "ikalas"
+    looks_deep = True
 
     def read(self, format_name, fields):
         """``modele`` is the model, ``model`` a synonym; 16,000 tokens of messages are the most."""
@@ -58,7 +61,7 @@ class Ikalas(Flavour):
 
 
 class Part(msgspec.Struct):
-    text: Any = None
+    text: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Message(msgspec.Struct):
@@ -76,18 +79,38 @@ def require_room(messages):
     """
     if len(bytes(messages)) <= MOST_MESSAGE_TOKENS:
         return
+    if bytes(messages).count(b"{") > MOST_BRACES:
+        raise _too_long()
     try:
         asked = _MESSAGES.decode(messages)
     except (msgspec.DecodeError, RecursionError):
         # Not of this shape: the provider says what it makes of them.
         return
+    texts = list(_texts(asked))
+    if sum(map(len, texts)) > MOST_MESSAGE_TOKENS * LONGEST_TOKEN:
+        raise _too_long()
     counted = 0
-    for text in _texts(asked):
-        for start in range(0, len(text), SLICE):
-            counted += count_tokens(text[start : start + SLICE])
+    for text in texts:
+        for piece in _sliced(text):
+            counted += count_tokens(piece)
             if counted > MOST_MESSAGE_TOKENS:
-                message = _("messages: hold more than %(most)s tokens, which is the most for one request")
-                raise PromptTooLong(message, "messages", most=MOST_MESSAGE_TOKENS)
+                raise _too_long()
+
+
+def _too_long():
+    message = _("messages: hold more than %(most)s tokens, which is the most for one request")
+    return PromptTooLong(message, "messages", most=MOST_MESSAGE_TOKENS)
+
+
+def _sliced(text):
+    """``text`` in pieces of ``SLICE`` at most, cut before spaces where there are any: no token goes on over one."""
+    start = 0
+    while len(text) - start > SLICE:
+        end = text.rfind(" ", start + SLICE // 2, start + SLICE)
+        end = start + SLICE if end < 0 else end
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def _texts(messages):
@@ -95,4 +118,5 @@ def _texts(messages):
         if isinstance(message.content, str):
             yield message.content
         else:
-            yield from (part.text for part in message.content or () if isinstance(part.text, str))
+            texts = (part.text for part in message.content or () if bytes(part.text).startswith(b'"'))
+            yield from map(msgspec.json.decode, texts)

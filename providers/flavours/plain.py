@@ -40,6 +40,8 @@ class Flavour:
     """
 
     name = "openai"
+    # Whether ``read`` takes long for a large request: it is called beside the event loop then.
+    looks_deep = False
 
     def read(self, format_name: str, fields: dict) -> dict:
         """A request's raw fields in the OpenAI shape. Raises ``InvalidRequest`` for what this system refuses."""

@@ -1,11 +1,12 @@
 """A large request is translated beside the event loop, so that nobody else waits for it."""
 
 import threading
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
-from gateway import pipeline
+from gateway import pipeline, serving
 from gateway.calls import Call
 from providers.formats import chat_completions
 
@@ -28,4 +29,38 @@ async def test_only_the_translation_of_a_large_request_leaves_the_loop(monkeypat
     call = Call(format=chat_completions, caller=None, fields={}, size=size)
     with anyio.fail_after(5):
         await pipeline._attempt(call, plan, None)
+    assert (threads[0] is not threading.current_thread()) is beside
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("size", "looks_deep", "beside"), [
+    (pipeline.LARGE_REQUEST + 1, True, True),
+    (pipeline.LARGE_REQUEST, True, False),
+    (pipeline.LARGE_REQUEST + 1, False, False),
+])  # fmt: skip
+async def test_only_a_flavour_that_looks_deep_reads_a_large_request_beside_the_loop(size, looks_deep, beside):
+    threads = []
+
+    class Http:
+        flavour = SimpleNamespace(name="odd", looks_deep=looks_deep, headers=lambda call: [])
+        ulid, request_id, received, rules = b"", "req_1", 0.0, None
+        text_header = retry_count = provider_headers = lambda self, *_: None
+
+        async def authenticate(self, runtime):
+            return None
+
+        async def body(self):
+            return b'{"model":"m"}'.ljust(size)
+
+    def read(format_name, fields):
+        threads.append(threading.current_thread())
+        raise Stopped
+
+    Http.flavour.read = read
+    with anyio.fail_after(20), pytest.raises(Stopped):
+        await serving.serve(Http(), None, format=chat_completions)
     assert (threads[0] is not threading.current_thread()) is beside

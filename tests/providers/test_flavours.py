@@ -228,6 +228,40 @@ def test_ikalas_stops_counting_where_it_is_enough(monkeypatch):
     assert counted == []
 
 
+def test_ikalas_counts_no_piece_that_takes_long(monkeypatch):
+    counted = []
+    from providers.flavours import ikalas
+
+    real = ikalas.count_tokens
+    monkeypatch.setattr(ikalas, "count_tokens", lambda text: counted.append(text) or real(text))
+    with pytest.raises(ikalas.PromptTooLong):
+        ikalas.require_room(msgspec.json.encode([{"role": "user", "content": "a" * 400_000}]))
+    assert max(map(len, counted)) <= 8_192
+    counted.clear()
+    words = "Les élèves vont à l'école, n'est-ce pas ? " * 1_000
+    ikalas.require_room(msgspec.json.encode([{"role": "user", "content": words}]))
+    assert len(counted) > 1
+    assert "".join(counted) == words
+    assert sum(map(real, counted)) == real(words)
+
+
+@pytest.mark.parametrize("messages", [[{}] * 400_000, [{"role": "user", "content": [{}] * 400_000}]])
+def test_ikalas_builds_nothing_of_more_messages_than_there_may_be(messages, monkeypatch):
+    from providers.flavours import ikalas
+
+    monkeypatch.setattr(ikalas, "_MESSAGES", None)
+    with pytest.raises(ikalas.PromptTooLong):
+        ikalas.require_room(msgspec.json.encode(messages))
+
+
+def test_ikalas_builds_nothing_of_what_is_no_text():
+    from providers.flavours import ikalas
+
+    part = ikalas._MESSAGES.decode(b'[{"content":[{"text":[[1,2],{}]}]}]')[0].content[0]
+    assert bytes(part.text) == b"[[1,2],{}]"
+    assert ikalas.require_room(b'[{"content":[{"text":[' + b"1," * 10_000 + b"1]}]}]") is None
+
+
 # Cloud Temple ----------------------------------------------------------------------------------------------------
 
 
