@@ -1,6 +1,5 @@
 """The meter of one request: tokens, first token, latency and outcome, as the answer passes."""
 
-import functools
 import time
 
 import msgspec
@@ -30,7 +29,8 @@ class Meter:
     def __init__(self, call, rates, count_prompt, input_estimate=0):
         self.call = call
         self.rates = rates
-        self.count_prompt = functools.cache(count_prompt)
+        self._count_prompt = count_prompt
+        self._prompt_tokens = None
         self.input_estimate = input_estimate
         self.reported: TokenUsage | None = None
         self.text: list[str] = []
@@ -105,6 +105,12 @@ class Meter:
     def is_free(self):
         """Whether nobody charges for this: a moderation, unless its model has a price."""
         return self.rates is None and getattr(self.call.format, "IS_FREE_UNLESS_PRICED", False)
+
+    def count_prompt(self):
+        """The tokens of the prompt, counted here, once."""
+        if self._prompt_tokens is None:
+            self._prompt_tokens = self._count_prompt()
+        return self._prompt_tokens
 
     def count_output(self):
         """The tokens of the text that passed, counted here."""
