@@ -42,7 +42,7 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
     http.answer_headers = http.flavour.headers(call)
     try:
         call.provider_headers = http.provider_headers()
-        call.rules = http.rules
+        call.rules = call.provider_headers.get("anthropic-version")
         body = await http.body()
         call.size = len(body)
         if http.flavour.looks_deep and call.size > LARGE_REQUEST:
