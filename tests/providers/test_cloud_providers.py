@@ -39,7 +39,8 @@ def test_the_page_says_it_before_and_after_anything_is_typed(alice_client, organ
     assert "COMPTOIR_EXTRAS" not in alice_client.get(address, {"kind": kind}).text
     monkeypatch.setitem(extras.MODULES, kind, ("no_such_library.module",))
     assert alice_client.get(address, {"kind": kind}).text.count(f"COMPTOIR_EXTRAS={kind}") == 1
-    typed = {"kind": kind, "name": "Cloud", "region": "eu-west-3", "project": "mine-1", "base_url": BASE_URLS[kind]}
+    region = {"bedrock": "eu-west-3", "vertex": "europe-west1"}[kind]
+    typed = {"kind": kind, "name": "Cloud", "region": region, "project": "mine-one", "base_url": BASE_URLS[kind]}
     refused = alice_client.post(address, typed)
     assert refused.status_code == 422
     assert refused.text.count(f"COMPTOIR_EXTRAS={kind}") == 1
