@@ -70,7 +70,7 @@ class Call:
         """Seconds since the request came in."""
         return time.perf_counter() - self.received
 
-    def opened(self, target=None, price_id=None) -> Opened:
+    def opened(self, target=None, price_id=None, input_estimate=None) -> Opened:
         """The first half of its record."""
         caller = self.caller
         flavour = self.flavour
@@ -92,7 +92,7 @@ class Call:
             upstream_model=target and target.upstream_name,
             client=self.client,
             client_retries=self.client_retries,
-            input_estimate=self.estimate_input() if target else None,
+            input_estimate=input_estimate,
         )
 
     def estimate_input(self):

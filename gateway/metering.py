@@ -26,24 +26,19 @@ class Meter:
     Dialects tell it through ``saw_text``, ``saw_usage``, ``response_model`` and ``stop_reason``.
     """
 
-    def __init__(self, call, rates, count_prompt, input_estimate=0):
+    def __init__(self, call, count_prompt, input_estimate=0):
         self.call = call
-        self.rates = rates
         self._count_prompt = count_prompt
         self._prompt_tokens = None
         self.input_estimate = input_estimate
-        self.reported: TokenUsage | None = None
-        self.text: list[str] = []
-        self.written = 0
-        self.response_model = self.stop_reason = self.upstream_request_id = None
-        self.dispatched = self.first_token = None
+        self.first = None
+        self.dispatched = None
         self.marked = call.received
         self.attempts = 0
         self.outcome = None
         self.status = None
         self.error: GatewayError | None = None
-        # The target that answers in the end, where the first one did not.
-        self.fallback = None
+        self.ask(None, None)
 
     @property
     def requested_model(self):
@@ -55,11 +50,20 @@ class Meter:
         if self.dispatched is None:
             self.dispatched = time.perf_counter()
 
-    def restart(self, target, rates):
-        """Begin another attempt, at ``target``: nothing of the last one has reached the caller, and none counts."""
-        self.reported, self.text, self.written = None, [], 0
+    def ask(self, target, rates):
+        """Begin an attempt at ``target``: nothing of one before it has reached the caller, and none counts."""
+        self.target, self.rates = target, rates
+        if self.first is None:
+            self.first = target
+        self.reported: TokenUsage | None = None
+        self.text: list[str] = []
+        self.written = 0
         self.response_model = self.stop_reason = self.upstream_request_id = self.first_token = None
-        self.fallback, self.rates = target, rates
+
+    @property
+    def fallback(self):
+        """The target of the current attempt, where it is not the first that was asked."""
+        return None if self.target is self.first else self.target
 
     def saw_text(self, text):
         # A whole answer has no first token: it comes at once.
@@ -109,7 +113,7 @@ class Meter:
     def count_prompt(self):
         """The tokens of the prompt, counted here, once."""
         if self._prompt_tokens is None:
-            self._prompt_tokens = self._count_prompt()
+            self._prompt_tokens = self._count_prompt(self.call)
         return self._prompt_tokens
 
     def count_output(self):
@@ -155,7 +159,7 @@ class Meter:
         """The second half of the request's record."""
         now = time.perf_counter()
         usage, source = self.usage()
-        error = self.error
+        error, fallback = self.error, self.fallback
         return Closed(
             outcome=str(self.outcome),
             status=self.status,
@@ -177,10 +181,10 @@ class Meter:
             error_code=error and error.code,
             error_message=error and error.message,
             upstream_request_id=self.upstream_request_id,
-            provider_id=self.fallback and self.fallback.provider_id,
-            provider_model_id=self.fallback and self.fallback.provider_model_id,
-            price_id=self.fallback and self.rates and self.rates.price_id,
-            upstream_model=self.fallback and self.fallback.upstream_name,
+            provider_id=fallback and fallback.provider_id,
+            provider_model_id=fallback and fallback.provider_model_id,
+            price_id=fallback and self.rates and self.rates.price_id,
+            upstream_model=fallback and fallback.upstream_name,
             dropped=", ".join(self.call.dropped) or None,
         )
 

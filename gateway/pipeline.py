@@ -37,37 +37,15 @@ async def complete(call, runtime):
     the provider's answer breaks off. Hold it in ``contextlib.aclosing``, so that leaving it ends the provider's work.
     """
     plan = call.plan = await runtime.router.plan(call)
-    rates = plan.target.rates_at(call.received_at)
-    opened = call.opened(plan.target, rates and rates.price_id)
-    meter = Meter(call, rates, lambda: count_prompt(call), opened.input_estimate)
-    while True:
-        try:
-            exchange = await _attempt(call, plan, meter)
-            break
-        except InvalidRequest as error:
-            # What cannot be said to one target may be said to the next.
-            if not plan.skip():
-                raise errors.invalid(error) from None
-            meter.restart(plan.target, plan.target.rates_at(call.received_at))
+    meter = Meter(call, count_prompt, call.estimate_input())
     try:
-        entry = runtime.journal.open(call.ulid, opened)
-    except JournalFull as error:
-        log.error("journal full", error=str(error))
-        raise errors.storage_full() from None
-    call.recorded = True
-    metrics.REQUESTS.in_flight += 1
-    has_begun = False
+        exchange = await _exchange(call, plan, meter)
+    except InvalidRequest as error:
+        raise errors.invalid(error) from None
+    entry = _opened(call, meter, runtime)
+    first = None
     try:
-        while True:
-            try:
-                beginning = exchange.begin(runtime.upstream)
-                first = await (plan.in_time(beginning) if plan.retried else beginning)
-                break
-            except ProviderError as error:
-                exchange.close()
-                exchange = await _another(call, plan, meter, runtime, error)
-        runtime.router.succeeded(plan)
-        has_begun = True
+        exchange, first = await _begun(exchange, runtime)
         if exchange.is_complete:
             # Before its end goes out, so that no caller holds an answer that could still lose its record.
             meter.completed()
@@ -81,8 +59,8 @@ async def complete(call, runtime):
                 yield chunk
             await exchange.finish()
     except ProviderError as error:
-        if has_begun:
-            runtime.router.failed(plan.target, error)
+        if first is not None:
+            plan.failed(error)
         failure = errors.from_provider(error, plan.target.provider_name)
         meter.failed(failure)
         log.warning("provider failed", request_id=call.id, provider=plan.target.provider_name, detail=failure.detail)
@@ -96,6 +74,23 @@ async def complete(call, runtime):
             _record(call, meter, entry)
 
 
+async def _exchange(call, plan, meter):
+    """
+    An ``Exchange`` with the first target, from the plan's current one on, that can be told what ``call`` says.
+
+    Raises ``InvalidRequest`` where none can.
+    """
+    while True:
+        try:
+            exchange = await _attempt(call, plan, meter)
+        except InvalidRequest:
+            if not plan.skip():
+                raise
+        else:
+            meter.ask(plan.target, plan.target.rates_at(call.received_at))
+            return exchange
+
+
 async def _attempt(call, plan, meter):
     """The ``Exchange`` of the plan's current attempt; what takes long to translate holds nobody up."""
     if plan.format_name != call.format.NAME and call.size > LARGE_REQUEST:
@@ -103,23 +98,52 @@ async def _attempt(call, plan, meter):
     return Exchange(call, plan, meter)
 
 
-async def _another(call, plan, meter, runtime, error):
-    """The next attempt's ``Exchange`` after ``error``; raises ``error`` where there is none."""
-    plan.failed(error)
-    first = plan.target
-    is_another = await plan.goes_on(error)
-    while is_another:
-        target = plan.target
+def _opened(call, meter, runtime):
+    """The journal's entry of a request that is about to go out. Raises ``GatewayError`` where there is no room."""
+    opened = call.opened(meter.target, meter.rates and meter.rates.price_id, meter.input_estimate)
+    try:
+        entry = runtime.journal.open(call.ulid, opened)
+    except JournalFull as error:
+        log.error("journal full", error=str(error))
+        raise errors.storage_full() from None
+    call.recorded = True
+    metrics.REQUESTS.in_flight += 1
+    return entry
+
+
+async def _begun(exchange, runtime):
+    """
+    The exchange whose provider has begun to answer, with the first bytes for the caller.
+
+    That is ``exchange`` or, as long as providers fail and the plan goes on, one after it. Raises ``ProviderError``.
+    """
+    plan = exchange.plan
+    while True:
         try:
-            exchange = await _attempt(call, plan, meter)
+            beginning = exchange.begin(runtime.upstream)
+            first = await (plan.in_time(beginning) if plan.retried else beginning)
+        except ProviderError as error:
+            exchange = await _another(exchange, error)
+        else:
+            runtime.router.succeeded(plan)
+            return exchange, first
+
+
+async def _another(failed, error):
+    """The exchange to try after one that ``failed`` with ``error``; raises ``error`` where there is none."""
+    call, plan, meter = failed.call, failed.plan, failed.meter
+    failed.close()
+    plan.failed(error)
+    if await plan.goes_on(error):
+        try:
+            exchange = await _exchange(call, plan, meter)
         except InvalidRequest:
-            # What could be said to the first target cannot be said to this one.
-            is_another = plan.skip()
-            continue
-        meter.restart(None if target is first and meter.fallback is None else target, target.rates_at(call.received_at))
-        log.info("trying again", request_id=call.id, provider=target.provider_name, after=error.detail or error.message)
-        return exchange
-    plan.target = first
+            # What could be said to the one cannot be said to the others.
+            plan.target = failed.target
+        else:
+            provider = plan.target.provider_name
+            log.info("trying again", request_id=call.id, provider=provider, after=error.detail or error.message)
+            return exchange
     raise error
 
 
@@ -144,6 +168,7 @@ class Exchange:
     def __init__(self, call, plan, meter):
         """Build the provider's request. Raises ``InvalidRequest`` for what cannot be said in its format."""
         self.call = call
+        self.plan = plan
         self.target = target = plan.target
         self.meter = meter
         self.adapter = ADAPTERS[target.adapter]
@@ -225,8 +250,15 @@ class Exchange:
         Ask, and return the first bytes for the caller: the whole of an answer that is not streamed.
 
         While another target could answer, a stream's first word is waited for. ``is_complete`` says that there is no
-        more. Raises ``ProviderError``; nothing has gone to the caller then.
+        more. Raises ``ProviderError``; nothing has gone to the caller then, and the exchange is closed.
         """
+        try:
+            return await self._begin(upstream)
+        except BaseException:
+            self.close()
+            raise
+
+    async def _begin(self, upstream):
         self.response = await self._open(upstream)
         self.meter.upstream_request_id = self.adapter.request_id(self.response)
         self.call.answer_headers = self.call.flavour.headers(self.call, self.target, self.response.headers)

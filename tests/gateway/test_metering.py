@@ -20,7 +20,8 @@ CALLER = Caller(1, "org_1", 1, "wrkspc_1", 1, 1, "api")
 @pytest.fixture
 def meter():
     call = Call(format=openai, caller=CALLER, fields={}, stream=True)
-    meter = Meter(call, RATES, lambda: count_tokens(PROMPT), len(PROMPT) // 4)
+    meter = Meter(call, lambda call: count_tokens(PROMPT), len(PROMPT) // 4)
+    meter.ask(None, RATES)
     meter.dispatch()
     return meter
 
@@ -176,7 +177,8 @@ def test_a_mark_of_progress_keeps_the_cache_apart(meter):
 @pytest.mark.parametrize(("rates", "cost"), [(None, 0), (RATES, 7 * 3000)])
 def test_a_moderation_is_free_unless_it_has_a_price(rates, cost):
     call = Call(format=moderations, caller=CALLER, fields={})
-    meter = Meter(call, rates, lambda: 7, 7)
+    meter = Meter(call, lambda call: 7, 7)
+    meter.ask(None, rates)
     meter.dispatch()
     meter.completed()
     assert (*counted(meter.closed()), meter.closed().cost_nanos) == ("counted", 7, 0, cost)
