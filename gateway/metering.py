@@ -90,19 +90,21 @@ class Meter:
 
     def progress_due(self) -> Progress | None:
         """A progress mark, where the last one is a second old."""
-        now = time.perf_counter()
-        if now - self.marked < PROGRESS_SECONDS:
-            return None
-        self.marked = now
-        known = self.reported or TokenUsage()
+        return self.progress() if time.perf_counter() - self.marked >= PROGRESS_SECONDS else None
+
+    def progress(self) -> Progress:
+        """A mark of how far the request has come."""
+        now = self.marked = time.perf_counter()
+        known, fallback = self.reported or TokenUsage(), self.fallback
         return Progress(
             elapsed_ms=_milliseconds(now - self.call.received),
             input_tokens=self.input_estimate if known.input_tokens is None else known.input_tokens,
-            output_tokens=known.output_tokens or self.written // BYTES_PER_TOKEN + 1,
+            output_tokens=known.output_tokens or (self.written and self.written // BYTES_PER_TOKEN + 1),
             time_to_first_token_ms=self._first_token_ms(),
             cache_read_tokens=known.cache_read_tokens,
             cache_write_tokens=known.cache_write_tokens,
             cache_write_1h_tokens=known.cache_write_1h_tokens,
+            **(self._answered_by(fallback) if fallback else {}),
         )
 
     @property
@@ -181,12 +183,18 @@ class Meter:
             error_code=error and error.code,
             error_message=error and error.message,
             upstream_request_id=self.upstream_request_id,
-            provider_id=fallback and fallback.provider_id,
-            provider_model_id=fallback and fallback.provider_model_id,
-            price_id=fallback and self.rates and self.rates.price_id,
-            upstream_model=fallback and fallback.upstream_name,
             dropped=", ".join(self.call.dropped) or None,
+            **(self._answered_by(fallback) if fallback else {}),
         )
+
+    def _answered_by(self, fallback):
+        """What the record says of the target that answers, where it is not the first."""
+        return {
+            "provider_id": fallback.provider_id,
+            "provider_model_id": fallback.provider_model_id,
+            "price_id": self.rates and self.rates.price_id,
+            "upstream_model": fallback.upstream_name,
+        }
 
     def _first_token_ms(self):
         return None if self.first_token is None else _milliseconds(self.first_token - self.call.received)

@@ -45,7 +45,7 @@ async def complete(call, runtime):
     entry = _opened(call, meter, runtime)
     first = None
     try:
-        exchange, first = await _begun(exchange, runtime)
+        exchange, first = await _begun(exchange, entry, runtime)
         if exchange.is_complete:
             # Before its end goes out, so that no caller holds an answer that could still lose its record.
             meter.completed()
@@ -111,7 +111,7 @@ def _opened(call, meter, runtime):
     return entry
 
 
-async def _begun(exchange, runtime):
+async def _begun(exchange, entry, runtime):
     """
     The exchange whose provider has begun to answer, with the first bytes for the caller.
 
@@ -123,13 +123,13 @@ async def _begun(exchange, runtime):
             beginning = exchange.begin(runtime.upstream)
             first = await (plan.in_time(beginning) if plan.retried else beginning)
         except ProviderError as error:
-            exchange = await _another(exchange, error)
+            exchange = await _another(exchange, entry, error)
         else:
             runtime.router.succeeded(plan)
             return exchange, first
 
 
-async def _another(failed, error):
+async def _another(failed, entry, error):
     """The exchange to try after one that ``failed`` with ``error``; raises ``error`` where there is none."""
     call, plan, meter = failed.call, failed.plan, failed.meter
     failed.close()
@@ -143,6 +143,9 @@ async def _another(failed, error):
         else:
             provider = plan.target.provider_name
             log.info("trying again", request_id=call.id, provider=provider, after=error.detail or error.message)
+            if meter.fallback:
+                # So that whose answer it is stands in the record even if this process dies under it.
+                entry.progress(meter.progress())
             return exchange
     raise error
 

@@ -72,7 +72,7 @@ class Closed(msgspec.Struct, array_like=True):
 
 
 class Progress(msgspec.Struct, array_like=True):
-    """How far a stream has come: counters as in ``Closed``."""
+    """How far a request has come, in the terms of ``Closed``. New fields go to the end, with a default."""
 
     elapsed_ms: int
     input_tokens: int | None
@@ -81,6 +81,11 @@ class Progress(msgspec.Struct, array_like=True):
     cache_read_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
+    # Of the target that is being asked, where it is another than the first.
+    provider_id: int | None = None
+    provider_model_id: int | None = None
+    price_id: int | None = None
+    upstream_model: str | None = None
 
 
 class Record(msgspec.Struct):
@@ -104,7 +109,12 @@ def interrupted(opened: Opened, progress: Progress | None) -> Record:
         cache_write_1h_tokens=progress.cache_write_1h_tokens,
         output_tokens=progress.output_tokens,
         time_to_first_token_ms=progress.time_to_first_token_ms,
-        attempts=1,
+        # At least: a second target is asked after the first.
+        attempts=1 if progress.provider_id is None else 2,
+        provider_id=progress.provider_id,
+        provider_model_id=progress.provider_model_id,
+        price_id=progress.price_id,
+        upstream_model=progress.upstream_model,
     )
     return Record(opened, closed)
 
@@ -139,25 +149,32 @@ def write_batch(records: list[Record]) -> int:
 
 
 def _price_interrupted(records):
-    """Compute the cost of records whose process could not; the price is the one fixed at admission."""
-    unpriced = [
-        record.closed.outcome == Outcome.INTERRUPTED and record.closed.cost_nanos is None and record.opened.price_id
+    """Compute the cost of records whose process could not; the price is the one fixed when their target was asked."""
+    unpriced = {
+        record.opened.id: price_id
         for record in records
-    ]
-    if any(unpriced):
-        prices = Price.objects.in_bulk({price_id for price_id in unpriced if price_id})
-        for record, price_id in zip(records, unpriced, strict=True):
-            if price_id in prices:
-                record.closed.cost_nanos = cost_of(record.closed, rates_of(prices[price_id]))
+        if record.closed.outcome == Outcome.INTERRUPTED and record.closed.cost_nanos is None
+        if (price_id := _answered_by(record).price_id)
+    }
+    if unpriced:
+        prices = Price.objects.in_bulk(set(unpriced.values()))
+        for record in records:
+            if price := prices.get(unpriced.get(record.opened.id)):
+                record.closed.cost_nanos = cost_of(record.closed, rates_of(price))
+
+
+def _answered_by(record):
+    """The half of a record that says which target it is that answers."""
+    return record.opened if record.closed.provider_id is None else record.closed
 
 
 def _row(record):
     """The record as a dict of columns, fit for every database: no NUL, nothing longer than its column."""
     opened, closed = record.opened, record.closed
     row = msgspec.structs.asdict(opened) | msgspec.structs.asdict(closed)
-    if closed.provider_id is None:
-        for name in ANSWERED_BY:
-            row[name] = getattr(opened, name)
+    answered = _answered_by(record)
+    for name in ANSWERED_BY:
+        row[name] = getattr(answered, name)
     row["started_at"] = datetime.datetime.fromtimestamp(record.opened.started_us / 1_000_000, datetime.UTC)
     for name, length in LENGTHS.items():
         value = row.get(name)

@@ -10,6 +10,7 @@ from gateway.metering import Meter
 from providers.formats import chat_completions as openai
 from providers.formats import moderations
 from providers.tokens import TokenUsage, count_tokens
+from tests.gateway.test_routing import target
 from usage.costs import Rates
 
 RATES = Rates(7, 3_000_000, 300_000, 3_750_000, 6_000_000, 15_000_000)
@@ -151,6 +152,19 @@ def test_a_mark_of_progress_is_due_each_second(meter):
     mark = meter.progress_due()
     assert (mark.input_tokens, mark.output_tokens) == (len(PROMPT) // 4, 101)
     assert meter.progress_due() is None
+
+
+def test_a_mark_of_progress_says_who_answers_where_it_is_not_the_first(meter):
+    first, second = (target(number, upstream_name=f"upstream-{number}") for number in (1, 2))
+    meter.first = None
+    meter.ask(first, RATES)
+    assert meter.progress().provider_id is None
+    meter.ask(second, None)
+    mark = meter.progress()
+    assert (mark.provider_id, mark.provider_model_id, mark.price_id, mark.upstream_model) == (2, 2, None, "upstream-2")
+    assert mark.output_tokens == 0
+    meter.ask(second, RATES)
+    assert meter.progress().price_id == RATES.price_id
 
 
 def test_reasoning_is_counted_and_is_not_the_answer():

@@ -61,6 +61,23 @@ def test_an_interrupted_request_costs_what_its_price_was_at_admission(workspace)
     assert RequestLog.objects.get(pk=row.opened.id).cost_nanos == 450_000
 
 
+def test_an_interrupted_request_that_went_elsewhere_costs_what_it_does_there(workspace):
+    provider = make_provider(workspace.organization)
+    elsewhere = make_model(provider)
+    first, second = make_price(make_model(provider), input="3"), make_price(elsewhere, input="1", output="5")
+    progress = Progress(
+        1000, 100, 10, 5, provider_id=provider.pk, provider_model_id=elsewhere.pk, price_id=second.pk,
+        upstream_model="other",
+    )  # fmt: skip
+    write_batch([row := interrupted(opened(workspace, price_id=first.pk, upstream_model="asked")[1], progress)])
+    log = RequestLog.objects.get(pk=row.opened.id)
+    assert log.cost_nanos == 100 * 1000 + 10 * 5000
+    assert (log.price_id, log.provider_model_id, log.upstream_model) == (second.pk, elsewhere.pk, "other")
+    unpriced = interrupted(opened(workspace, price_id=first.pk)[1], Progress(1000, 100, 10, 5, provider_id=provider.pk))
+    write_batch([unpriced])
+    assert RequestLog.objects.get(pk=unpriced.opened.id).cost_nanos is None
+
+
 def test_a_refused_request_is_not_an_unpriced_one(workspace):
     write_batch([record(workspace, second=closed(outcome="refused", usage_source="none", cost_nanos=0))])
     write_batch([record(workspace, second=closed(cost_nanos=None))])
