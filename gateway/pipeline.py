@@ -223,20 +223,10 @@ class Exchange:
         call, target = self.call, self.target
         ours, theirs = translators.BY_NAME[call.format.NAME], translators.BY_NAME[self.format.NAME]
         conversation = ours.read_request(call.fields, call.rules)
-        body = theirs.write_request(conversation, target)
-        for name in target.drops & body.keys():
-            if name != "stream_options":
-                conversation.lose(name)
-            del body[name]
-        for name in target.renames.keys() & body.keys():
-            body[target.renames[name]] = body.pop(name)
-        if target.model_field != "model":
-            body[target.model_field] = body.pop("model")
+        body = translators.request_for(target, self.format.NAME, conversation)
         call.dropped = conversation.dropped()
         self.body = msgspec.json.encode(body)
-        if not target.takes_stream_options and body.pop("stream_options", None):
-            self.body = msgspec.json.encode(body)
-        elif body.pop("stream_options", None):
+        if body.pop("stream_options", None):
             self.fallback_body = msgspec.json.encode(body)
         self._reply = Reply(
             request_id=call.id,

@@ -18,3 +18,16 @@ BY_NAME = {
     "messages": messages,
     "responses": responses,
 }
+
+
+def request_for(target, format_name, conversation):
+    """The body that asks ``target`` in a format, without what its provider refuses and with the names that it uses."""
+    body = BY_NAME[format_name].write_request(conversation, target)
+    for name in target.drops & body.keys():
+        del body[name]
+        conversation.lose(conversation.spelling(name))
+    for name in target.renames.keys() & body.keys():
+        body[target.renames[name]] = body.pop(name)
+    if target.model_field != "model":
+        body[target.model_field] = body.pop("model")
+    return body

@@ -466,10 +466,6 @@ def write_request(conversation, target):
             body[name] = value
     if target.kind in TAKES_TOP_K and (most := conversation.take("top_k")) is not None:
         body["top_k"] = most
-    for name in target.drops & body.keys():
-        if name != target.max_tokens_field:
-            del body[name]
-            conversation.lose(conversation.spelling(name))
     if conversation.stream:
         body["stream"] = True
         if target.takes_stream_options:

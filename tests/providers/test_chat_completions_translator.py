@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from providers import translators
 from providers.conversation import (
     ArgumentsPiece,
     Audio,
@@ -384,14 +385,17 @@ def test_a_document_of_text_is_text():
 
 
 def test_a_provider_gets_what_its_preset_says():
-    to = target(max_tokens_field="max_completion_tokens", drops=frozenset({"seed", "user"}), takes_stream_options=False)
-    body, conversation = written(
-        user(Text("Hi")), to=to, stream=True, options={"max_tokens": 5, "seed": 1, "user": "u", "temperature": 1},
-        spelled={"user": "metadata.user_id"},
+    to = target(
+        max_tokens_field="max_completion_tokens", model_field="modele", drops=frozenset({"seed", "user", "top_p"}),
+        renames={"temperature": "heat"}, takes_stream_options=False,
     )  # fmt: skip
-    assert body == {
-        "model": "upstream", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 5,
-        "temperature": 1, "stream": True,
+    conversation = Conversation(
+        "public", [user(Text("Hi"))], stream=True, spelled={"user": "metadata.user_id"},
+        options={"max_tokens": 5, "seed": 1, "user": "u", "temperature": 1},
+    )  # fmt: skip
+    assert translators.request_for(to, "chat_completions", conversation) == {
+        "modele": "upstream", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 5,
+        "heat": 1, "stream": True,
     }  # fmt: skip
     assert conversation.dropped() == ["metadata.user_id", "seed"]
 
