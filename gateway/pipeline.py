@@ -15,6 +15,7 @@ from providers.adapters import ADAPTERS
 from providers.conversation import Reply
 from providers.errors import Broken, ProviderError, Rejected, StreamError
 from providers.formats.usage_chunk import with_usage
+from providers.presets import PRESETS
 from providers.request_body import InvalidRequest
 from providers.sse import EventSplitter
 from providers.tokens import count_tokens
@@ -184,6 +185,7 @@ class Exchange:
         self.owes_usage = False
         self.dresses = call.flavour.rewrites(call.format.NAME, target)
         self._failure = self._splitter = self._reader = self._from = self._to = self._last = None
+        self._reader_class = None
         self._holds = plan.has_others
         if self.format is call.format:
             call.dropped = []
@@ -214,6 +216,8 @@ class Exchange:
             return
         self.owes_usage = self.format.wants_usage(call.fields)
         self.hides_usage = not self.owes_usage
+        if PRESETS[target.kind].repeats_usage and self.format is formats.chat_completions:
+            self._reader_class = formats.chat_completions.RepeatedUsageReader
         if target.takes_stream_options:
             self.fallback_body = self.body if bare is fields else msgspec.json.encode(bare)
             if self.hides_usage:
@@ -266,7 +270,7 @@ class Exchange:
         if self.response.content_type in {"text/html", "application/json"}:
             raise Broken(_("The provider's answer is not a stream."), self.response.content_type)
         self._splitter = EventSplitter()
-        self._reader = self.format.StreamReader(self.meter, hide_usage=self.hides_usage)
+        self._reader = (self._reader_class or self.format.StreamReader)(self.meter, hide_usage=self.hides_usage)
         if self._from:
             self._pieces, self._writer = self._from.AnswerReader(), self._to.AnswerWriter(self._reply)
         held = b""
@@ -333,9 +337,8 @@ class Exchange:
             # Without a last word of its own the answer may still be whole.
             if self._from:
                 passed += self._writer.feed(self._pieces.finish()) + self._writer.finish()
-            elif self.owes_usage and self.meter.reported is None and self._last:
-                self.meter.completed()
-                passed = with_usage(passed, self._last, self.meter.usage()[0])
+            elif self.owes_usage and self._last:
+                passed = self._with_usage(passed)
             self.is_complete = True
         elif not received:
             self._failure = Broken(_("The provider's answer was cut off."))
@@ -345,6 +348,15 @@ class Exchange:
             passed = self.call.flavour.events(
                 self.call.format.NAME, passed, self.call, self.target, self.response.headers
             )
+        return passed
+
+    def _with_usage(self, passed):
+        """The end of a stream with the usage in it that its caller asked for and has not had."""
+        if self._reader.held_back:
+            return with_usage(passed, self._reader.held_back)
+        if self.meter.reported is None:
+            self.meter.completed()
+            return with_usage(passed, self._last, self.meter.usage()[0])
         return passed
 
     def _passed(self, events):

@@ -40,7 +40,8 @@ class Preset:
     give one and may hold ``{blanks}``. ``auth`` says how the credential travels: ``bearer``, ``x-api-key``,
     ``api-key``, ``aws``, ``google`` or ``none``. ``endpoints`` are the paths of the formats, as
     ``endpoints.endpoint_url`` takes them. ``drops`` are top-level request fields that it documents to refuse,
-    ``renames`` those that it calls otherwise. ``catalog`` is its id in the catalogue.
+    ``renames`` those that it calls otherwise. One that ``repeats_usage`` sends the sum so far in every chunk of a
+    stream. ``catalog`` is its id in the catalogue.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Preset:
     stream_options: bool = True
     drops: frozenset[str] = frozenset()
     renames: MappingProxyType = MappingProxyType({})
+    repeats_usage: bool = False
     catalog: str | None = None
     blanks: tuple[Blank, ...] = ()
     needs_credential: bool = True
@@ -221,6 +223,7 @@ _ALL = (
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         auth="bearer",
         endpoints=_paths("chat_completions", "embeddings", "models"),
+        repeats_usage=True,
         catalog="google",
         credential_hint="AIza…",
         docs_url="https://ai.google.dev/gemini-api/docs/openai",

@@ -7,6 +7,7 @@ from django.utils.translation import gettext_noop
 
 from providers.dialects import openai
 from providers.errors import StreamError
+from providers.formats.usage_chunk import without_usage
 from providers.request_body import TRUE_OR_FALSE, field, model_name, require_messages
 from providers.tokens import CEILING, TokenUsage, count_of
 
@@ -232,6 +233,9 @@ def read_answer(body, meter):
 class StreamReader:
     """Reads a stream as it passes and tells a meter: text, stop reason, model, usage, the end."""
 
+    # The last chunk whose usage was held back from the caller, as JSON.
+    held_back = None
+
     def __init__(self, meter, *, hide_usage=False):
         self.meter = meter
         self.hide_usage = hide_usage
@@ -264,6 +268,17 @@ class StreamReader:
         if chunk.usage is not None and not chunk.choices:
             return b"", chunk
         return event.raw.replace(b',"usage":null', b"", 1), chunk
+
+
+class RepeatedUsageReader(StreamReader):
+    """Reads a stream whose every chunk repeats the usage up to there, and holds it back: clients would add it up."""
+
+    def saw(self, event):
+        raw, chunk = super().saw(event)
+        if chunk is None or chunk.usage is None:
+            return raw, chunk
+        self.held_back = event.data
+        return without_usage(event.data) if chunk.choices else b"", chunk
 
 
 def _tell(chunk, meter):

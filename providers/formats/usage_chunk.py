@@ -1,4 +1,4 @@
-"""The usage chunk of a stream of OpenAI's shape, for a caller that asked and a provider that tells none."""
+"""The usage chunk of a stream of OpenAI's shape, for a caller that asked and a provider that sends none like it."""
 
 import msgspec
 
@@ -8,17 +8,24 @@ _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 DONE = b"data: [DONE]\n\n"
 
 
-def with_usage(passed, chunk, usage):
+def with_usage(passed, chunk, usage=None):
     """
-    The last events of a stream with a chunk of ``usage`` before its last word; ``chunk`` is the JSON of another chunk.
+    The last events of a stream with a chunk of usage before its last word; ``chunk`` is the JSON of another chunk.
 
-    ``usage`` is a ``TokenUsage`` that is known whole.
+    ``usage`` is a ``TokenUsage`` that is known whole; without it what ``chunk`` says is said again.
     """
+    fields = _FIELDS.decode(chunk.decode(errors="replace")) | {"choices": []}
+    if usage is not None:
+        fields["usage"] = {
+            "prompt_tokens": usage.total_input,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": usage.total_input + usage.output_tokens,
+        }
+    return passed.removesuffix(DONE) + encode(None, msgspec.json.encode(fields)) + DONE
+
+
+def without_usage(chunk):
+    """The event of a ``chunk``, given as JSON, without the usage in it."""
     fields = _FIELDS.decode(chunk.decode(errors="replace"))
-    told = {
-        "prompt_tokens": usage.total_input,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_input + usage.output_tokens,
-    }
-    event = encode(None, msgspec.json.encode(fields | {"choices": [], "usage": told}))
-    return passed.removesuffix(DONE) + event + DONE
+    del fields["usage"]
+    return encode(None, msgspec.json.encode(fields))

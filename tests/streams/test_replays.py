@@ -8,6 +8,7 @@ import pytest
 from providers.presets import PRESETS
 from providers.sse import BYTE_ORDER_MARK, EventSplitter
 from providers.tokens import count_tokens
+from tests.providers.exchange import documents
 from tests.streams.checks import heard
 from tests.streams.replay import PROMPT, Replay, in_bytes, in_two, stand_still
 from tests.streams.wires import ASKED_TOKENS, FOLDER, WIRES
@@ -47,6 +48,29 @@ def test_each_caller_gets_the_words_and_each_row_the_counts(wire):
             if wire.format != asked.format:
                 said = heard(asked, told.bytes)
                 assert said.is_whole == (wire.failure is None)
+
+    asyncio.run(replay())
+
+
+@pytest.mark.parametrize("name", ["gemini-tool", "gemini-thoughts-in-the-total"])
+def test_usage_that_a_provider_repeats_is_told_once_and_only_who_asks(name):
+    (wire,) = [wire for wire in WIRES if wire.name == name]
+    counted = [document["usage"] for document in documents(wire.bytes)[:-1]]
+    assert len(counted) > 1
+
+    async def replay():
+        for asked in wire.callers:
+            if asked.format != "chat_completions" or asked.flavour != "openai":
+                continue
+            *chunks, last = documents((await Replay(wire.kind, wire.format).ask(asked, [wire.bytes])).bytes)
+            assert last == "[DONE]"
+            told = [chunk["usage"] for chunk in chunks if "usage" in chunk]
+            if asked.name == "chat":
+                assert told == []
+            else:
+                assert told == counted[-1:]
+                assert chunks.pop()["choices"] == []
+            assert [chunk["choices"] for chunk in chunks] == [each["choices"] for each in documents(wire.bytes)[:-1]]
 
     asyncio.run(replay())
 
