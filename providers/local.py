@@ -41,6 +41,8 @@ def serve(port):
     params.port = port
     params.n_ctx = CONTEXT_WINDOW
     params.n_parallel = PARALLEL
+    # Its threads wait for each other at every step: one that must share its core holds up all, so half are left free.
+    params.cpuparams.n_threads = max((os.cpu_count() or 1) // 2, 1)
     params.kv_unified = True
     params.cache_ram_mib = PROMPT_CACHE_MIB
     params.verbosity = 0

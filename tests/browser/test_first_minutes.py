@@ -30,6 +30,7 @@ def test_sign_in_make_a_key_call_with_it_try_a_prompt_and_see_both_counted(page,
     assert answer.usage.completion_tokens > 0
 
     page.get_by_role("link", name="Playground").first.click()
+    page.get_by_role("textbox", name="Max output tokens").fill("24")
     page.get_by_label("Message", exact=True).fill("Name three colours.")
     page.get_by_role("button", name="Send").click()
     writing = page.locator("[data-writing] .prose__plain")
