@@ -8,6 +8,8 @@ from django.utils.translation import gettext_noop
 _ = gettext_noop
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 MAX_NAME = 200
+# More than any model writes in one answer, by far.
+MOST_TOKENS = 2**31 - 1
 A_STRING, TRUE_OR_FALSE = _("a string"), _("true or false")
 # What the decoder says of bodies that are no JSON, in words that can be translated.
 REASONS = {
@@ -22,8 +24,12 @@ REASONS = {
     "invalid number": _("a number is badly written"),
     "invalid escaped character": _("an escape sequence is badly written"),
     "invalid character in unicode escape": _("an escape sequence is badly written"),
+    "unexpected end of hex escape": _("half of a surrogate pair stands alone"),
+    "invalid utf-16 surrogate pair": _("half of a surrogate pair stands alone"),
 }
 MALFORMED = re.compile(r"JSON is malformed: (.+) \(byte (\d+)\)")
+# The first half of a surrogate pair as an escape, and then what is not the second half of one.
+HALF_A_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?=[^\\]|\\[^u]|\\u[^dD]|\\u[dD][^c-fC-F])")
 
 
 class Term(str):
@@ -62,20 +68,34 @@ def parse_body(body):
     except msgspec.ValidationError:
         raise InvalidRequest(_("The request body must be a JSON object.")) from None
     except msgspec.DecodeError as error:
-        raise _malformed(str(error)) from None
+        raise _malformed(str(error), body) from None
     except RecursionError:
         raise InvalidRequest(_("The request body is nested too deeply.")) from None
 
 
-def _malformed(said):
-    found = MALFORMED.fullmatch(said)
-    if found is None:
+def _malformed(said, body):
+    if found := MALFORMED.fullmatch(said):
+        reason, byte = REASONS.get(found[1]), found[2]
+    elif (byte := _half_a_pair(body)) is not None:
+        # What the decoder takes for the end, where little of the body follows.
+        reason = REASONS["invalid utf-16 surrogate pair"]
+    else:
         return InvalidRequest(_("The request body is not valid JSON: it ends too early."))
-    reason, byte = REASONS.get(found[1]), found[2]
     if reason is None:
         return InvalidRequest(_("The request body is not valid JSON (byte %(byte)s)."), byte=byte)
     message = _("The request body is not valid JSON: %(reason)s (byte %(byte)s).")
     return InvalidRequest(message, reason=Term(reason), byte=byte)
+
+
+def _half_a_pair(body):
+    """Where the first escape ends that is half a surrogate pair alone; ``None`` where there is none."""
+    for found in HALF_A_PAIR.finditer(body):
+        start = at = found.start()
+        while start and body[start - 1] == ord("\\"):
+            start -= 1
+        if (at - start) % 2 == 0:
+            return found.end()
+    return None
 
 
 def field(fields, name, kind, *, required=False, what):

@@ -164,10 +164,32 @@ def test_a_value_that_is_a_text_of_this_project_is_translated_and_any_other_is_n
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"{1}", b'{"a" 1}', b'{"a":1,}', b'{"a":[1,]}', b'{"a":1 2}', b'{"a":[1 2]}', b'{"a":tru}',
-     b'{"a":1}x', b'{"a":"\\x"}', b'{"a":"\\uzzzz"}', b'{"a":01}', b'{"a":"\xff"}', b'{"a":' + b"[" * 100_000],
+     b'{"a":1}x', b'{"a":"\\x"}', b'{"a":"\\uzzzz"}', b'{"a":01}', b'{"a":"\xff"}', b'{"a":' + b"[" * 100_000,
+     b'{"a":"\\ud800"}'],
 )  # fmt: skip
 def test_what_is_wrong_with_a_body_is_said_in_every_language(body):
     with pytest.raises(InvalidRequest) as raised:
         parse_body(body)
     said = [errors.invalid(raised.value).speak(language).message for language in ("en", *LANGUAGES)]
     assert len(set(said)) == len(said), said
+
+
+@pytest.mark.parametrize(
+    ("body", "byte"),
+    [
+        (rb'{"a":"\ud83d"}', 12),
+        (rb'{"a":"\ud83d, and a good deal of text that follows"}', 12),
+        (rb'{"a":["\ud83d\n"]}', 13),
+        (rb'{"a":"\\ud83d \ud83d"}', 20),
+        (rb'{"a":"\ude00"}', 12),
+        (rb'{"a":"\ud83d\u0041"}', 18),
+        (rb'{"a":"\ud83d', None),
+        (rb'{"a":"\ud83d\ude', None),
+        (rb'{"a":"\\ud83d "', None),
+    ],
+)
+def test_half_a_surrogate_pair_is_said_to_be_that_and_where(body, byte):
+    with pytest.raises(InvalidRequest) as raised:
+        parse_body(body)
+    told = f"half of a surrogate pair stands alone (byte {byte})." if byte else "it ends too early."
+    assert str(raised.value).endswith(told)
