@@ -8,8 +8,11 @@ into pieces and writes them for the caller. Four formats are then eight readers 
 from typing import Any
 
 import msgspec
+from django.utils.translation import gettext_noop
 
 from providers.request_body import InvalidRequest
+
+_ = gettext_noop
 
 # Parts of a turn -------------------------------------------------------------------------------------------------
 
@@ -93,6 +96,17 @@ class Turn(msgspec.Struct):
     parts: list[Any]
     where: str
     name: str | None = None
+
+
+def web_address(url, where):
+    """
+    ``url``, an address that anybody may open.
+
+    Raises ``InvalidRequest`` for any other, such as of a file on the machine that runs the model.
+    """
+    if not url[:8].lower().startswith(("http://", "https://", "data:")):
+        raise InvalidRequest(_("%(where)s: must be an address of http or https, or a data URL"), where, where=where)
+    return url
 
 
 # The request -----------------------------------------------------------------------------------------------------

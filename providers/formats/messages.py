@@ -11,14 +11,14 @@ from django.utils.translation import gettext_noop
 from providers.dialects import anthropic
 from providers.errors import StreamError
 from providers.media_tokens import document_tokens, image_tokens
-from providers.request_body import TRUE_OR_FALSE, InvalidRequest, field, model_name, require_messages
+from providers.request_body import MOST_TOKENS, TRUE_OR_FALSE, InvalidRequest, field, model_name, require_messages
 from providers.tokens import TokenUsage, count_of, count_tokens
 
 _ = gettext_noop
 NAME = "messages"
 DIALECT = anthropic
 PROMPT_FIELDS = ("system", "messages", "tools")
-MAX_TOKENS = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+LIMIT = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 # From this version on a request may not sample, quote its own user or hold documents that the model wrote.
 STRICT_VERSION = "2026-10-21"
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -116,7 +116,7 @@ def read_request(fields, rules=None):
     strict = is_strict(rules)
     model = model_name(fields)
     require_messages(fields)
-    field(fields, "max_tokens", MAX_TOKENS, required=True, what=_("a whole number of 0 or more"))
+    field(fields, "max_tokens", LIMIT, required=True, what=_("a whole number from 0 to 2147483647"))
     stream = bool(field(fields, "stream", bool, what=TRUE_OR_FALSE))
     if strict:
         _check_strictly(fields, rules)

@@ -29,9 +29,10 @@ from providers.conversation import (
     ToolChoice,
     ToolResult,
     Turn,
+    web_address,
 )
 from providers.formats.chat_completions import DONE, content_of, thinking_of
-from providers.request_body import InvalidRequest, Term, decoded
+from providers.request_body import MOST_TOKENS, InvalidRequest, Term, decoded
 from providers.sse import encode
 
 _ = gettext_noop
@@ -52,10 +53,11 @@ FINISH_REASONS = {"end": "stop", "length": "length", "tools": "tool_calls", "fil
 # Requests, read --------------------------------------------------------------------------------------------------
 
 WHOLE = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+LIMIT = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)], _("a whole number from 1 to 2147483647")
 # The options that writers of other formats build on, as they must be for that.
 OPTIONS = {
-    "max_tokens": (WHOLE, _("a whole number of 1 or more")),
-    "max_completion_tokens": (WHOLE, _("a whole number of 1 or more")),
+    "max_tokens": LIMIT,
+    "max_completion_tokens": LIMIT,
     "n": (WHOLE, _("a whole number of 1 or more")),
     "top_k": (int, _("a whole number")),
     "seed": (int, _("a whole number")),
@@ -279,7 +281,7 @@ def _image(part, where):
     if not url:
         raise InvalidRequest(_("%(where)s.url: must not be empty"), f"{where}.url", where=where)
     if not url.startswith("data:"):
-        return Image(url=url, detail=detail, cache=_cache(part))
+        return Image(url=web_address(url, f"{where}.url"), detail=detail, cache=_cache(part))
     media_type, data = _data_url(url, f"{where}.url")
     if not media_type.startswith("image/"):
         raise InvalidRequest(_("%(where)s.url: must be an image, not %(kind)s"), where, where=where, kind=media_type)

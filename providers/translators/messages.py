@@ -30,6 +30,7 @@ from providers.conversation import (
     ToolChoice,
     ToolResult,
     Turn,
+    web_address,
 )
 from providers.formats import messages
 from providers.formats.messages import whole_input
@@ -92,6 +93,9 @@ def read_request(fields, rules=None):
         if value is not None and name not in {"model", "stream", "messages", "system", "tools"}
     }
     conversation.options = options
+    if (last := conversation.turns[-1]).role == "assistant" and last.parts and isinstance(last.parts[-1], Text):
+        # The model is to go on from its own words; where it cannot, they are a turn like any other.
+        options["prefill"] = True
     _read_tool_choice(conversation)
     _read_output_config(conversation)
     _read_options(conversation)
@@ -206,7 +210,7 @@ def _image(block, where, cached):
         case "base64":
             image.media_type, image.data = _string(source, "media_type", where), _string(source, "data", where)
         case "url":
-            image.url = _string(source, "url", where)
+            image.url = web_address(_string(source, "url", where), f"{where}.url")
         case "file":
             image.file_id = _string(source, "file_id", where)
         case _:
@@ -233,7 +237,7 @@ def _document(block, where, conversation, cached):
                     texts.append(_text(each, place, cached).text)
             document.media_type, document.text = "text/plain", "\n\n".join(texts)
         case "url":
-            document.url = _string(source, "url", where)
+            document.url = web_address(_string(source, "url", where), f"{where}.url")
         case "file":
             document.file_id = _string(source, "file_id", where)
         case _:
@@ -364,6 +368,7 @@ def write_request(conversation, target):
     if system:
         body["system"] = system
     body["messages"] = turns
+    conversation.take("prefill")
     _write_tools(conversation, target, body)
     _write_thinking(conversation, target, body)
     _write_output_format(conversation, body)

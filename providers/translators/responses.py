@@ -27,6 +27,7 @@ from providers.conversation import (
     ToolChoice,
     ToolResult,
     Turn,
+    web_address,
 )
 from providers.formats import responses
 from providers.request_body import InvalidRequest, decoded
@@ -275,14 +276,16 @@ def _read_part(part, where):
             if not part.get("image_url"):
                 return Image(file_id=part["file_id"], detail=detail)
             media_type, data = _from_data_url(part["image_url"], where)
-            url = part["image_url"] if data is None else None
+            url = web_address(part["image_url"], f"{where}.image_url") if data is None else None
             return Image(media_type, data, url, detail=detail)
         case "input_file" if isinstance(part.get("file_data") or part.get("file_url") or part.get("file_id"), str):
             name = part.get("filename") if isinstance(part.get("filename"), str) else None
             if part.get("file_data"):
                 media_type, data = _from_data_url(part["file_data"], where)
                 return Document(media_type or "application/pdf", data or part["file_data"], name=name)
-            return Document(url=part.get("file_url"), file_id=part.get("file_id"), name=name)
+            if part.get("file_url"):
+                return Document(url=web_address(_text(part, "file_url", where), f"{where}.file_url"), name=name)
+            return Document(file_id=part.get("file_id"), name=name)
         case "input_audio" if isinstance(sound := part.get("input_audio"), dict):
             return Audio(_text(sound, "data", where), _text(sound, "format", where))
         case kind:
