@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
+from console.models import Flavour
 from providers.rates import field_of
 from usage.costs import KINDS, PER_NANO, applied, cost_of, rates_of, terms_of
 from usage.models import Outcome, Source, UsageSource
@@ -16,6 +17,7 @@ PATHS = {
     "moderations": "/v1/moderations",
     "responses": "/v1/responses",
 }
+DIALECTS = {"anthropic": "Anthropic"} | dict(Flavour.choices)
 
 
 def prompt_tokens(log):
@@ -167,6 +169,18 @@ def tokens_a_second(log):
     if log.usage_source == UsageSource.NONE:
         return None
     return log.output_tokens / (log.duration_ms - first) * 1000
+
+
+def dialect(log):
+    """Whose API the client spoke."""
+    return DIALECTS.get(log.dialect, log.dialect)
+
+
+def api(log):
+    """What the client called, in short: the path, and whose it is where that is not plain from it."""
+    path = PATHS.get(log.endpoint, log.endpoint).removeprefix("/v1/")
+    is_plain = log.dialect == ("anthropic" if log.endpoint == "messages" else "openai")
+    return path if is_plain else f"{path}, {dialect(log)}"
 
 
 def endpoint(log):

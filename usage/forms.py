@@ -6,6 +6,7 @@ from django import forms
 from django.core import validators
 from django.utils.translation import gettext_lazy as _
 
+from usage.explain import DIALECTS, PATHS
 from usage.models import Outcome, Source
 from usage.periods import LONGEST_DAYS, Period, Span
 
@@ -143,14 +144,25 @@ class RequestFilterForm(FilterForm):
     """Filters of the request list, and the id below which a page begins."""
 
     outcome = forms.ChoiceField(choices=[("", _("All outcomes")), *Outcome.choices], required=False, label=_("Outcome"))
+    api = forms.ChoiceField(
+        choices=[("", _("All endpoints")), *PATHS.items(), (_("Dialect"), [*DIALECTS.items()])],
+        required=False,
+        label=_("Endpoint or dialect"),
+    )
     before = forms.RegexField(r"^req_[0-9A-Z]{26}$", required=False, widget=forms.HiddenInput)
 
     @property
     def filters(self):
-        return super().filters | {"outcome": self.cleaned_data.get("outcome", "")}
+        api = self.cleaned_data.get("api", "")
+        return super().filters | {
+            "outcome": self.cleaned_data.get("outcome", ""),
+            "endpoint": api if api in PATHS else "",
+            "dialect": api if api in DIALECTS else "",
+        }
 
     def parameters(self):
-        return super().parameters() | {"outcome": self.filters["outcome"]}
+        found = self.filters
+        return super().parameters() | {"outcome": found["outcome"], "api": found["endpoint"] or found["dialect"]}
 
 
 def _date_field(label, today):

@@ -8,6 +8,8 @@ from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from usage.calendar import first_instant
+
 LONGEST_DAYS = 731
 LONGEST_BY_DAY = 92
 
@@ -28,11 +30,6 @@ class Grain(TextChoices):
     HOUR = "hour", _("hour")
     DAY = "day", _("day")
     MONTH = "month", _("month")
-
-
-def first_instant(day, zone):
-    """The instant in UTC at which ``day`` begins in ``zone``; right also where the clocks skip midnight."""
-    return datetime.datetime.combine(day, datetime.time(), zone).astimezone(datetime.UTC)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 from django.db.models import Case, F, Sum, Value, When
+from django.utils import timezone
 
 from console.models import ApiKey
 from providers.models import ProviderModel
-from usage.models import Outcome, RequestLog, Source, UsageRollup
+from usage.models import Outcome, RequestLog, Source, StoredResponse, UsageRollup
 from usage.periods import Grain, PartDay
 
 FAILED = {Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.INTERRUPTED}
@@ -210,7 +211,7 @@ def has_requests(workspace):
     return RequestLog.objects.filter(workspace=workspace).exists()
 
 
-def requests_of(workspace, *, api_key=None, provider_model=None, source="", outcome=""):
+def requests_of(workspace, *, api_key=None, provider_model=None, source="", outcome="", endpoint="", dialect=""):
     """Request rows, newest first, as one row of the list shows them."""
     found = RequestLog.objects.filter(workspace=workspace)
     if api_key is not None:
@@ -221,7 +222,19 @@ def requests_of(workspace, *, api_key=None, provider_model=None, source="", outc
         found = found.filter(source=source)
     if outcome:
         found = found.filter(outcome=outcome)
+    if endpoint:
+        found = found.filter(endpoint=endpoint)
+    if dialect:
+        found = found.filter(dialect=dialect)
     return found.order_by("-id")
+
+
+def stored_until(log):
+    """When the response to a request will be deleted; ``None`` where nothing of it is stored."""
+    kept = StoredResponse.objects.filter(
+        pk=log.pk.replace("req_", "resp_", 1), workspace=log.workspace_id, expires_at__gt=timezone.now()
+    )
+    return kept.values_list("expires_at", flat=True).first()
 
 
 def key_spends(workspace, period):

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from console.models import ApiKey
 from providers.models import Price
-from usage import rollups
+from usage import ledger, rollups
 from usage.costs import cost_of, rates_of
 from usage.models import Outcome, RequestLog, UsageSource
 
@@ -39,6 +39,8 @@ class Opened(msgspec.Struct, array_like=True):
     client: str | None = None
     client_retries: int | None = None
     input_estimate: int | None = None
+    # What its cost was reserved from.
+    leases: tuple[int, ...] = ()
 
 
 class Closed(msgspec.Struct, array_like=True):
@@ -119,7 +121,7 @@ def interrupted(opened: Opened, progress: Progress | None) -> Record:
     return Record(opened, closed)
 
 
-OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in {"started_us", "input_estimate"}]
+OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in {"started_us", "input_estimate", "leases"}]
 # What the second half replaces, where another target than the first has answered.
 ANSWERED_BY = ("provider_id", "provider_model_id", "price_id", "upstream_model")
 CLOSED_COLUMNS = [name for name in Closed.__struct_fields__ if name not in ANSWERED_BY]
@@ -135,7 +137,8 @@ LENGTHS = {name: RequestLog._meta.get_field(name).max_length for name in FOREIGN
 
 def write_batch(records: list[Record]) -> int:
     """
-    Insert the rows that are not there yet and add them to the rollups, in one transaction; return how many were new.
+    Insert the rows that are not there yet, add them to the rollups and settle what they cost, in one transaction;
+    return how many were new.
 
     Safe to repeat, and from several processes at once.
     """
@@ -144,6 +147,7 @@ def write_batch(records: list[Record]) -> int:
     with transaction.atomic():
         new = _insert(rows)
         rollups.add(new)
+        ledger.add(new)
         _touch_keys(new)
     return len(new)
 

@@ -80,6 +80,8 @@ def request_detail(request, workspace_slug, request_id):
         "tokens": explain.tokens(log),
         "origin": explain.origin(log),
         "endpoint": explain.endpoint(log),
+        "dialect": explain.dialect(log),
+        "stored_until": queries.stored_until(log) if log.endpoint == "responses" else None,
         "stages": explain.stages(log),
         "speed": explain.tokens_a_second(log),
         "overhead_ms": None if log.overhead_us is None else log.overhead_us / 1000,
@@ -110,3 +112,4 @@ def mark_new(rows, live):
         row.is_new = live is not None and row.pk > newest
         row.prompt_tokens = explain.prompt_tokens(row)
         row.origin = explain.origin(row)
+        row.api = explain.api(row)

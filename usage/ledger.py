@@ -1,0 +1,366 @@
+"""
+The ledger: what every scope spent in every period, and what processes hold of it. The only truth about spending.
+
+A hard limit holds because nothing is spent that was not held before: ``settled + leased <= amount`` at every commit.
+A process draws a lease, a slice of each scope that a request counts in, gives out of it in memory, and settles what
+requests cost with their rows, in one transaction. Every function is safe to repeat and to run in many processes.
+"""
+
+import datetime
+from typing import NamedTuple
+
+from django.db import models, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from console.models import Organization
+from usage.calendar import calendar_of
+from usage.models import GatewayProcess, LedgerPeriod, RequestLog, Scope, SpendLease, SpendLimit, SpendPeriod
+
+# A process that has not been seen for so long is taken for lost, with what it holds.
+LEASE_SECONDS = 900
+# Below so many times the largest reservation a process, nothing is handed out ahead.
+TIGHT = 4
+PERIODS = tuple(period.value for period in SpendPeriod)
+
+
+class Key(NamedTuple):
+    """One interval of one scope, as ``LedgerPeriod`` is unique by it; times are aware."""
+
+    organization_id: int
+    scope: str
+    scope_id: int
+    period: str
+    start: datetime.datetime
+    end: datetime.datetime
+
+
+class Ask(NamedTuple):
+    """
+    What a process asks of one interval: at least ``need`` nanos for a request that waits, at best ``want``.
+
+    ``largest`` is the most that it has reserved for one request.
+    """
+
+    key: Key
+    need: int
+    want: int
+    largest: int = 0
+
+
+class Grant(NamedTuple):
+    """
+    What became of an ``Ask``: the process's lease as it is now, and what stands against it.
+
+    ``granted`` and ``released`` are the sums of the lease's whole life. ``amount`` is the limit at that moment, and
+    ``None`` where there is no hard one any more; ``settled`` what was spent, ``held`` what leases hold, ``others`` what
+    of it is not this process's. ``is_tight`` says that nothing was handed out ahead, and that what is left over must
+    come back at once; ``others_idle`` that another process may give some back; ``processes`` how many there are.
+    """
+
+    lease_id: int
+    granted: int
+    released: int
+    amount: int | None
+    settled: int
+    held: int
+    others: int
+    is_tight: bool
+    others_idle: bool
+    processes: int
+
+    @property
+    def free(self):
+        """What nobody holds and nobody has spent."""
+        return self.amount - self.settled - self.held
+
+
+# Settling --------------------------------------------------------------------------------------------------------
+
+
+def add(rows):
+    """
+    Settle request rows, given as dicts of columns with their ``leases``.
+
+    Call it in the transaction that inserted them, with those rows alone. The interval is that of the request's arrival.
+    """
+    sums, leased = {}, {}
+    calendars = _calendars({row["organization_id"] for row in rows})
+    for row in rows:
+        cost = row["cost_nanos"]
+        if not cost:
+            continue
+        for period in PERIODS:
+            start, end = calendars[row["organization_id"]].interval(period, row["started_at"])
+            for scope, scope_id in scopes_of(row):
+                key = Key(row["organization_id"], scope, scope_id, period, start, end)
+                sums[key] = sums.get(key, 0) + cost
+        for lease_id in row["leases"]:
+            leased[lease_id] = leased.get(lease_id, 0) + cost
+    if not sums:
+        return
+    ids = _ids_of(sums)
+    _lock(ids.values())
+    _settle_leases(leased)
+    for key, cost in sums.items():
+        LedgerPeriod.objects.filter(pk=ids[key]).update(settled_nanos=F("settled_nanos") + cost)
+
+
+def scopes_of(row):
+    """The scopes that a request counts in, as pairs of scope and id."""
+    yield Scope.ORGANIZATION.value, row["organization_id"]
+    yield Scope.WORKSPACE.value, row["workspace_id"]
+    if row["api_key_id"] is not None:
+        yield Scope.API_KEY.value, row["api_key_id"]
+    if row["user_id"] is not None:
+        yield Scope.MEMBER.value, row["user_id"]
+
+
+def _settle_leases(costs):
+    """Take what requests cost out of the leases that it was reserved from. Their intervals are locked."""
+    now = timezone.now()
+    for lease in SpendLease.objects.filter(pk__in=costs):
+        cost = costs[lease.pk]
+        SpendLease.objects.filter(pk=lease.pk).update(
+            settled_nanos=F("settled_nanos") + cost, remaining_nanos=F("remaining_nanos") - cost, changed_at=now
+        )
+        LedgerPeriod.objects.filter(pk=lease.ledger_period_id).update(leased_nanos=F("leased_nanos") - cost)
+
+
+def _calendars(organization_ids):
+    zones = dict(Organization.objects.filter(pk__in=organization_ids).values_list("pk", "time_zone"))
+    # A row may outlive its organization; its days are then those of UTC.
+    return {pk: calendar_of(zones.get(pk, "UTC")) for pk in organization_ids}
+
+
+def _ids_of(keys):
+    """``{key: id}`` of the intervals, which are made where they are missing."""
+    starts = {key.start for key in keys}
+    wanted = {key[:5] for key in keys}
+    found = _find(wanted, starts)
+    if missing := [key for key in keys if key[:5] not in found]:
+        LedgerPeriod.objects.bulk_create(
+            [LedgerPeriod(**key._asdict()) for key in sorted(missing)],
+            ignore_conflicts=True,
+        )
+        found |= _find({key[:5] for key in missing}, starts)
+    return {key: found[key[:5]] for key in keys}
+
+
+def _find(wanted, starts):
+    rows = LedgerPeriod.objects.filter(
+        organization_id__in={key[0] for key in wanted},
+        scope__in={key[1] for key in wanted},
+        scope_id__in={key[2] for key in wanted},
+        start__in=starts,
+    ).values_list("organization_id", "scope", "scope_id", "period", "start", "pk")
+    return {row[:5]: row[5] for row in rows if row[:5] in wanted}
+
+
+def _lock(ids):
+    """
+    Hold the intervals until the transaction ends, always in the same order, so that none waits for another in a ring.
+
+    Leases are written only by who holds their interval. On SQLite every transaction excludes the others anyway.
+    """
+    return {row.pk: row for row in LedgerPeriod.objects.select_for_update().filter(pk__in=list(ids)).order_by("pk")}
+
+
+# Leases ----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def register(*, uid, host, pid):
+    """Enter a process that is about to answer calls."""
+    GatewayProcess.objects.get_or_create(uid=uid, defaults={"host": host[:200], "pid": pid})
+
+
+def renew(uid):
+    """Say that the process lives, and with it its leases; what was taken for lost is its own again."""
+    now = timezone.now()
+    GatewayProcess.objects.filter(pk=uid).update(seen_at=now, ended_at=None)
+    SpendLease.objects.filter(process=uid, state=SpendLease.State.ORPHANED).update(
+        state=SpendLease.State.OPEN, changed_at=now
+    )
+
+
+@transaction.atomic
+def draw(uid, asks: list[Ask]) -> list[Grant]:
+    """
+    Grant the process what each ask can have, in their order: all that is needed, or none where that is too much.
+
+    Grants commit durably before anything is reserved from them. Raises ``django.db.Error``.
+    """
+    ids = _ids_of([ask.key for ask in asks])
+    intervals = _lock(ids.values())
+    limits = {
+        (limit.organization_id, limit.scope, limit.scope_id, limit.period): limit
+        for limit in SpendLimit.objects.filter(
+            organization_id__in={ask.key.organization_id for ask in asks},
+            scope_id__in={ask.key.scope_id for ask in asks},
+            is_hard=True,
+        )
+    }
+    leases = {
+        lease.ledger_period_id: lease for lease in SpendLease.objects.filter(process=uid, ledger_period__in=intervals)
+    }
+    processes = _count_living()
+    now = timezone.now()
+    return [
+        _grant(uid, ask, intervals[ids[ask.key]], limits.get(ask.key[:4]), leases.get(ids[ask.key]), processes, now)
+        for ask in asks
+    ]
+
+
+def _count_living():
+    since = timezone.now() - datetime.timedelta(seconds=LEASE_SECONDS)
+    return max(GatewayProcess.objects.filter(ended_at=None, seen_at__gte=since).count(), 1)
+
+
+def _grant(uid, ask, interval, limit, lease, processes, now):
+    settled, held = interval.settled_nanos, interval.leased_nanos
+    if limit is None:
+        return Grant(0, 0, 0, None, settled, held, 0, False, False, processes)
+    amount = limit.amount_at(now)
+    free = amount - settled - held
+    is_tight = free < TIGHT * processes * max(ask.need, ask.largest)
+    granted = 0
+    if free >= ask.need:
+        # Never more than a half of a process's share, so that the others find something too.
+        granted = ask.need if is_tight else max(ask.need, min(ask.want, free // (2 * processes)))
+    if lease is None:
+        lease = SpendLease(ledger_period=interval, process_id=uid, created_at=now)
+    if granted or lease.pk is None:
+        lease.granted_nanos += granted
+        lease.remaining_nanos += granted
+        lease.has_idle = lease.has_idle or granted > ask.need
+        lease.state, lease.changed_at = SpendLease.State.OPEN, now
+        lease.save()
+        held += granted
+        # Where there is enough to hand out ahead, nobody need give anything back.
+        recalled_at = interval.recalled_at if is_tight else None
+        LedgerPeriod.objects.filter(pk=interval.pk).update(leased_nanos=held, recalled_at=recalled_at)
+    others_idle = False
+    if granted < ask.need:
+        others = SpendLease.objects.filter(ledger_period=interval, state=SpendLease.State.OPEN).exclude(process=uid)
+        others_idle = others.filter(has_idle=True, remaining_nanos__gt=0).exists()
+        if others_idle:
+            LedgerPeriod.objects.filter(pk=interval.pk).update(recalled_at=now)
+    return Grant(
+        lease.pk,
+        lease.granted_nanos,
+        lease.released_nanos,
+        amount,
+        settled,
+        held,
+        held - lease.remaining_nanos,
+        is_tight,
+        others_idle,
+        processes,
+    )
+
+
+@transaction.atomic
+def give_back(amounts: dict[int, int]):
+    """
+    Return nanos that leases hold, by their ids, and that no request counts on; nothing idle is left then.
+
+    Not safe to repeat: where it is not known whether it worked, the next ``draw`` tells the lease's sums.
+    """
+    period_ids = dict(SpendLease.objects.filter(pk__in=amounts).values_list("pk", "ledger_period_id"))
+    _lock(period_ids.values())
+    now = timezone.now()
+    for lease_id, period_id in sorted(period_ids.items()):
+        nanos = amounts[lease_id]
+        SpendLease.objects.filter(pk=lease_id).update(
+            released_nanos=F("released_nanos") + nanos,
+            remaining_nanos=F("remaining_nanos") - nanos,
+            has_idle=False,
+            changed_at=now,
+        )
+        LedgerPeriod.objects.filter(pk=period_id).update(leased_nanos=F("leased_nanos") - nanos)
+
+
+def recalled(uid) -> list[int]:
+    """The leases of the process of which another one asked for what lies idle."""
+    return list(
+        SpendLease.objects.filter(process=uid, has_idle=True, ledger_period__recalled_at__isnull=False).values_list(
+            "pk", flat=True
+        )
+    )
+
+
+@transaction.atomic
+def close_process(uid):
+    """Return all that a process held which will answer no more calls, and whose rows are all in the database."""
+    leases = SpendLease.objects.filter(process=uid).exclude(state=SpendLease.State.CLOSED)
+    _lock(set(leases.values_list("ledger_period_id", flat=True)))
+    now = timezone.now()
+    for lease in leases.order_by("pk"):
+        LedgerPeriod.objects.filter(pk=lease.ledger_period_id).update(
+            leased_nanos=F("leased_nanos") - lease.remaining_nanos
+        )
+        lease.released_nanos += lease.remaining_nanos
+        lease.remaining_nanos, lease.has_idle = 0, False
+        lease.state, lease.changed_at = SpendLease.State.CLOSED, now
+        lease.save()
+    GatewayProcess.objects.filter(pk=uid).update(ended_at=now)
+
+
+def mark_orphans(now=None) -> int:
+    """
+    Mark what processes hold that are lost; return how many leases.
+
+    It stays counted: nobody knows whether it was spent, until its journal turns up or somebody releases it.
+    """
+    before = (now or timezone.now()) - datetime.timedelta(seconds=LEASE_SECONDS)
+    return (
+        SpendLease.objects.filter(state=SpendLease.State.OPEN, process__seen_at__lt=before, process__ended_at=None)
+        .exclude(remaining_nanos=0)
+        .update(state=SpendLease.State.ORPHANED, has_idle=False, changed_at=now or timezone.now())
+    )
+
+
+# Checking --------------------------------------------------------------------------------------------------------
+
+
+class Difference(NamedTuple):
+    """Where an interval of the ledger is not what its rows or leases say; amounts in nanos."""
+
+    interval: str
+    ledger: int
+    expected: int
+
+
+def disagreements() -> list[Difference]:
+    """
+    Where intervals differ from the sums of their rows, or of their leases; empty when all is right.
+
+    A pass over every request row.
+    """
+    expected = {}
+    columns = ("organization_id", "workspace_id", "api_key_id", "user_id", "started_at", "cost_nanos")
+    calendars = {}
+    for row in RequestLog.objects.filter(cost_nanos__gt=0).values(*columns).iterator(chunk_size=5_000):
+        organization_id = row["organization_id"]
+        if organization_id not in calendars:
+            calendars |= _calendars({organization_id})
+        for period in PERIODS:
+            start, _end = calendars[organization_id].interval(period, row["started_at"])
+            for scope, scope_id in scopes_of(row):
+                key = (organization_id, scope, scope_id, period, start)
+                expected[key] = expected.get(key, 0) + row["cost_nanos"]
+    found = []
+    held = dict(SpendLease.objects.values_list("ledger_period").annotate(held=models.Sum("remaining_nanos")).order_by())
+    for interval in LedgerPeriod.objects.order_by("pk").iterator():
+        key = (interval.organization_id, interval.scope, interval.scope_id, interval.period, interval.start)
+        due = expected.pop(key, 0)
+        if interval.settled_nanos != due:
+            found.append(Difference(f"{interval}: settled", interval.settled_nanos, due))
+        if interval.leased_nanos != held.get(interval.pk, 0):
+            found.append(Difference(f"{interval}: leased", interval.leased_nanos, held.get(interval.pk, 0)))
+    found += [
+        Difference(f"{key[1]} {key[2]}, {key[3]} of {key[4]:%Y-%m-%d}: missing", 0, due)
+        for key, due in expected.items()
+    ]
+    return found

@@ -1,0 +1,81 @@
+"""Setting what may be spent: each change is audited, known to every process within a second, and safe to repeat."""
+
+from django.db import transaction
+from django.utils import timezone
+
+from console import audit
+from console.revision import bump_revision
+from usage.models import LedgerPeriod, SpendLimit
+
+DEFAULT_THRESHOLDS = [80, 100]
+LEAST_PERCENT, MOST_PERCENT = 1, 1000
+
+
+@transaction.atomic
+def set_spend_limit(
+    *,
+    organization,
+    scope,
+    scope_id,
+    period,
+    amount_nanos,
+    is_hard=True,
+    allows_unpriced=False,
+    thresholds=None,
+    actor=None,
+) -> SpendLimit:
+    """
+    Let a scope spend ``amount_nanos`` in each of its periods, whatever it was before.
+
+    ``thresholds`` are the percentages at which somebody is told; those of before, or the usual ones, without them.
+    Raises ``ValidationError`` for what is no limit.
+    """
+    limit = SpendLimit.objects.select_for_update().filter(
+        organization=organization, scope=scope, scope_id=scope_id, period=period
+    ).first()  # fmt: skip
+    action = "spend_limit.changed" if limit else "spend_limit.set"
+    before = limit.amount_nanos if limit else None
+    if limit is None:
+        limit = SpendLimit(organization=organization, scope=scope, scope_id=scope_id, period=period)
+    limit.amount_nanos, limit.is_hard, limit.allows_unpriced = amount_nanos, is_hard, allows_unpriced
+    limit.thresholds = sorted(set(thresholds)) if thresholds is not None else limit.thresholds or DEFAULT_THRESHOLDS
+    limit.changed_at, limit.changed_by = timezone.now(), actor
+    limit.full_clean()
+    limit.save()
+    recall(limit)
+    audit.record(
+        organization=organization,
+        actor=actor,
+        action=action,
+        target=limit,
+        amount_nanos=amount_nanos,
+        before_nanos=before,
+        is_hard=is_hard,
+    )
+    bump_revision()
+    return limit
+
+
+@transaction.atomic
+def remove_spend_limit(*, limit, actor=None):
+    """Let the limit's scope spend without it."""
+    audit.record(
+        organization=limit.organization,
+        actor=actor,
+        action="spend_limit.removed",
+        target=limit,
+        amount_nanos=limit.amount_nanos,
+    )
+    SpendLimit.objects.filter(pk=limit.pk).delete()
+    bump_revision()
+
+
+def recall(limit):
+    """Have every process return what lies idle there: a limit that was lowered must not be spent from old slices."""
+    LedgerPeriod.objects.filter(
+        organization=limit.organization,
+        scope=limit.scope,
+        scope_id=limit.scope_id,
+        period=limit.period,
+        end__gt=timezone.now(),
+    ).update(recalled_at=timezone.now())
