@@ -17,6 +17,7 @@ JOURNAL_POISON = Counter("comptoir_journal_poison", "Records that the database r
 DRAINED = Counter("comptoir_records_drained", "Request rows written to the database.")
 DRAIN_SECONDS = Histogram("comptoir_drain_seconds", "Time to write one batch of rows.")
 DRAIN_FAILURES = Counter("comptoir_drain_failures", "Batches that the database did not take.")
+LEDGER_FAILURES = Counter("comptoir_ledger_failures", "Questions to the ledger of spending that were not answered.")
 SNAPSHOT_AGE = Gauge("comptoir_snapshot_age_seconds", "Since keys, models and prices were last known to be current.")
 
 
