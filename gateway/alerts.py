@@ -23,10 +23,11 @@ class Alerts:
 
     def __init__(self, keeper):
         self._keeper = keeper
-        self._met: dict[tuple[int, str], list] = {}
-        self._recovered: set[int] = set()
+        # Each is of an account: a provider's, as it was renewed last.
+        self._met: dict[tuple, list] = {}
+        self._recovered: set[tuple] = set()
         # A provider may forbid one model and answer for the others: which, and since when.
-        self._forbidden: dict[int, dict[int, float]] = {}
+        self._forbidden: dict[tuple, dict[int, float]] = {}
         self._wake = asyncio.Event()
         self._task = None
 
@@ -43,24 +44,26 @@ class Alerts:
     def failed(self, target, error):
         """A provider refused the account that this server has there."""
         if isinstance(error, OwnAccount):
-            provider_id = target.provider_id
+            account = _account(target)
             if error.status == 403:
-                self._forbidden.setdefault(provider_id, {})[target.provider_model_id] = time.monotonic()
+                self._forbidden.setdefault(account, {})[target.provider_model_id] = time.monotonic()
             kind = ProviderAlert.Kind.QUOTA if error.status in {402, 429} else ProviderAlert.Kind.CREDENTIAL
-            self._meet((provider_id, str(kind)), error.message, 1)
-            self._recovered.discard(provider_id)
+            self._meet((account, str(kind)), error.message, 1)
+            self._recovered.discard(account)
 
     def succeeded(self, target):
         """A provider answered: nothing to tell, unless it had an alert."""
-        provider_id = target.provider_id
-        if provider_id not in self._keeper.current.alerting or provider_id in self._recovered:
+        if target.provider_id not in self._keeper.current.alerting:
             return
-        forbidden = self._forbidden.get(provider_id, {})
+        account = _account(target)
+        if account in self._recovered:
+            return
+        forbidden = self._forbidden.get(account, {})
         forbidden.pop(target.provider_model_id, None)
         since = time.monotonic() - FORBIDDEN_SECONDS
         if not any(moment > since for moment in forbidden.values()):
-            self._forbidden.pop(provider_id, None)
-            self._recovered.add(provider_id)
+            self._forbidden.pop(account, None)
+            self._recovered.add(account)
             self._wake.set()
 
     def _meet(self, key, message, count):
@@ -77,20 +80,26 @@ class Alerts:
 
     async def _write(self):
         met, self._met = self._met, {}
-        recovered, self._recovered = self._recovered - {provider_id for provider_id, _ in met}, set()
+        recovered, self._recovered = self._recovered - {account for account, _ in met}, set()
         await asyncio.to_thread(_write, met, recovered)
         # What could not be written is left in there.
         for key, (message, count) in met.items():
             self._meet(key, message, count)
 
 
+def _account(target):
+    """What an alert is about: with another credential a provider's account is another one."""
+    return target.provider_id, target.renewed_at
+
+
 def _write(met, recovered):
     """Write alerts, taking out of ``met`` what is written. Those that have recovered would be noticed again."""
     try:
-        for provider_id in recovered:
-            resolve_alerts(provider_id=provider_id)
+        for provider_id, renewed_at in recovered:
+            resolve_alerts(provider_id=provider_id, renewed_at=renewed_at)
         for key, (message, count) in list(met.items()):
-            raise_alert(provider_id=key[0], kind=key[1], message=message, count=count)
+            (provider_id, renewed_at), kind = key
+            raise_alert(provider_id=provider_id, renewed_at=renewed_at, kind=kind, message=message, count=count)
             del met[key]
     except Error as error:
         log.warning("alerts not written yet", error=str(error).strip())

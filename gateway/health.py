@@ -16,10 +16,11 @@ def is_callers_mistake(error):
 class Rest:
     """How a target or a provider that keeps failing is doing: it rests ``until`` then, and is tried once after that."""
 
-    __slots__ = ("failures", "on_trial", "seconds", "until")
+    __slots__ = ("failed_at", "failures", "on_trial", "seconds", "until")
 
     def __init__(self):
         self.failures = 0
+        self.failed_at = 0.0
         self.seconds = 0.0
         self.until = 0.0
         self.on_trial = False
@@ -31,12 +32,14 @@ class Health:
 
     A resting one stands behind the others and is never refused: where nobody else is left, it is asked. When its rest
     is over one request tries it; the next rest is twice as long, up to ``LONGEST``. A provider that says how long it
-    wants to be left alone is taken at its word.
+    wants to be left alone is taken at its word. One that is renewed, say by another credential, is as one never asked.
     """
 
     FAILURES = 3
     SHORTEST = 5.0
     LONGEST = 120.0
+    # Of one that nobody has asked for so long nothing is known any more.
+    REMEMBERED = 86_400.0
 
     def __init__(self, clock=time.monotonic):
         self._clock = clock
@@ -69,16 +72,24 @@ class Health:
             self.succeeded(target)
             return
         key = _keys(target)[isinstance(error, Unreachable | OwnAccount)]
+        now = self._clock()
+        if key not in self._rests:
+            self._forget(now)
         rest = self._rests.setdefault(key, Rest())
         rest.failures += 1
+        rest.failed_at = now
         asked = getattr(error, "retry_after", None) or 0
         if rest.failures < self.FAILURES and not asked and not isinstance(error, OwnAccount):
             return
-        now = self._clock()
         if rest.until <= now or rest.on_trial:
             least = max(rest.seconds * 2, asked) or self.SHORTEST
             rest.seconds = min(least, max(self.LONGEST, asked))
             rest.until, rest.on_trial = now + rest.seconds, False
+
+    def _forget(self, now):
+        """Drop what is long over: targets that are gone, and what renewed ones were before."""
+        since = now - self.REMEMBERED
+        self._rests = {key: rest for key, rest in self._rests.items() if max(rest.failed_at, rest.until) > since}
 
     def _rests_of(self, target):
         return [rest for key in _keys(target) if (rest := self._rests.get(key))]
@@ -86,4 +97,7 @@ class Health:
 
 def _keys(target):
     """What may rest: the model for what it alone suffers, its provider for what all its models do."""
-    return ("model", target.provider_model_id), ("provider", target.provider_id)
+    return (
+        ("model", target.provider_model_id, target.renewed_at),
+        ("provider", target.provider_id, target.renewed_at),
+    )

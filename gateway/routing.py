@@ -180,7 +180,7 @@ class Router:
 
     def format_for(self, format_name, target):
         """The format in which ``target`` is asked: the caller's own wherever it has it."""
-        lacking_until = self._lacking.get((target.provider_model_id, format_name), 0.0) if self._lacking else 0.0
+        lacking_until = self._lacking.get(_lack(target, format_name), 0.0) if self._lacking else 0.0
         if format_name in target.endpoints and lacking_until <= time.monotonic():
             return format_name
         return target.main_format
@@ -197,7 +197,7 @@ class Router:
         target = plan.target
         if plan.format_name != plan.call.format.NAME and plan.call.format.NAME in target.endpoints:
             # Asked in its main format because it knew nothing of the other: it need not be tried each time.
-            key = target.provider_model_id, plan.call.format.NAME
+            key = _lack(target, plan.call.format.NAME)
             if self._lacking.get(key, 0.0) <= time.monotonic():
                 self._lacking[key] = time.monotonic() + LACKING_SECONDS
         self.health.succeeded(target)
@@ -207,6 +207,11 @@ class Router:
         """Note that ``target`` failed with ``error``."""
         self.health.failed(target, error)
         self.alerts.failed(target, error)
+
+
+def _lack(target, format_name):
+    """What a format is remembered by that a target lacks: until its provider is renewed."""
+    return target.provider_model_id, target.renewed_at, format_name
 
 
 def _may_pass(error):

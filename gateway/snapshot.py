@@ -208,6 +208,7 @@ def _target(row, aliases):
         capabilities=tuple(row.capabilities),
         lifecycle=row.lifecycle,
         aliases=tuple(aliases),
+        renewed_at=provider.renewed_at,
         connect_timeout=provider.connect_timeout_s,
         first_byte_timeout=provider.first_byte_timeout_s,
         idle_timeout=provider.idle_timeout_s,

@@ -10,14 +10,19 @@ from providers.models import Provider, ProviderAlert
 
 
 @transaction.atomic
-def raise_alert(*, provider_id, kind, message, count=1):
-    """Open an alert of ``kind``, or count on in the one that is open. A provider that is gone has none."""
+def raise_alert(*, provider_id, kind, message, count=1, renewed_at=None):
+    """
+    Open an alert of ``kind``, or count on in the one that is open. A provider that is gone has none.
+
+    Nor has one that was renewed after ``renewed_at``, where that is given: what was met then is of no use any more.
+    """
     now = timezone.now()
-    is_open = ProviderAlert.objects.filter(provider=provider_id, kind=kind, resolved_at=None)
-    if is_open.update(count=F("count") + count, last_at=now, message=message[:500]):
+    # Locked, so that whoever renews it meanwhile also finds the alert.
+    provider = Provider.objects.current().select_for_update().filter(pk=provider_id).first()
+    if provider is None or (renewed_at is not None and provider.renewed_at != renewed_at):
         return
-    provider = Provider.objects.current().filter(pk=provider_id).first()
-    if provider is None:
+    is_open = provider.alerts.filter(kind=kind, resolved_at=None)
+    if is_open.update(count=F("count") + count, last_at=now, message=message[:500]):
         return
     try:
         with transaction.atomic():
@@ -31,16 +36,20 @@ def raise_alert(*, provider_id, kind, message, count=1):
 
 
 @transaction.atomic
-def resolve_alerts(*, provider_id):
-    """Close every open alert of a provider, whose account works again; without one nothing changes."""
-    if ProviderAlert.objects.filter(provider=provider_id, resolved_at=None).update(resolved_at=timezone.now()):
-        provider = Provider.objects.get(pk=provider_id)
+def resolve_alerts(*, provider_id, renewed_at):
+    """
+    Close every open alert of a provider, whose account works again; without one nothing changes.
+
+    Nothing changes either where it was renewed after ``renewed_at``: the answer was got with what it was before.
+    """
+    provider = Provider.objects.select_for_update().filter(pk=provider_id, renewed_at=renewed_at).first()
+    if provider and provider.alerts.filter(resolved_at=None).update(resolved_at=timezone.now()):
         audit.record(organization=provider.organization, actor=None, action="provider.recovered", target=provider)
         bump_revision()
 
 
 def close_alerts(provider):
-    """Take every open alert of a provider back, whose credential is another one now; the caller audits that."""
+    """Take every open alert of a provider back, as something may have mended it; the caller audits what."""
     provider.alerts.filter(resolved_at=None).update(resolved_at=timezone.now())
 
 

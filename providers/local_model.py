@@ -31,8 +31,8 @@ def register_local_model(*, organization, url):
             _record(provider, "provider.disabled")
     elif provider.disabled_at or provider.base_url != f"{url}/v1":
         action = "provider.enabled" if provider.disabled_at else "provider.updated"
-        provider.base_url, provider.disabled_at = f"{url}/v1", None
-        provider.save(update_fields=["base_url", "disabled_at"])
+        provider.base_url, provider.disabled_at, provider.renewed_at = f"{url}/v1", None, timezone.now()
+        provider.save(update_fields=["base_url", "disabled_at", "renewed_at"])
         _record(provider, action)
 
 

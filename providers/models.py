@@ -41,7 +41,8 @@ class Provider(models.Model):
 
     ``sealed_credential`` is bound to this row and to the origin of ``base_url`` (providers.credentials): after a
     change of origin it cannot be opened and must be entered again. A removed provider keeps its row, for the requests
-    that it answered, and no credential; its models are removed with it.
+    that it answered, and no credential; its models are removed with it. ``renewed_at`` is when something last happened
+    that may have mended it: what failed before says nothing of it any more.
     """
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="providers")
@@ -59,6 +60,7 @@ class Provider(models.Model):
     idle_timeout_s = seconds()
     disabled_at = models.DateTimeField(null=True, blank=True, editable=False)
     removed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    renewed_at = models.DateTimeField(default=timezone.now, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
 

@@ -91,10 +91,13 @@ def update_provider(*, provider, name, base_url, actor, credential=None, **timeo
         provider.sealed_credential, provider.credential_hint = credentials.VOID, ""
     if moved:
         provider.approved_private_origin = ""
+    after = {field: getattr(provider, field) for field in changing}
+    if any(after[field] != before[field] for field in changing if field != "name"):
+        provider.renewed_at = timezone.now()
+    if after["base_url"] != before["base_url"]:
         close_alerts(provider)
     provider.full_clean(exclude=["base_url"])
     provider.save()
-    after = {field: getattr(provider, field) for field in changing}
     if before != after:
         _audit(provider, actor, "provider.updated", before=before, after=after, credential_voided=voided)
     if credential:
@@ -115,8 +118,7 @@ def set_credential(*, provider, credential, actor):
     credential, named = _checked_credential(provider.preset.auth, credential.strip())
     provider.sealed_credential = credentials.seal(credential, provider=provider)
     provider.credential_hint = named[-4:] if len(named) >= 12 else ""
-    provider.save(update_fields=["sealed_credential", "credential_hint"])
-    close_alerts(provider)
+    _renew(provider, ["sealed_credential", "credential_hint"])
     _audit(provider, actor, "provider.credential_set")
 
 
@@ -168,8 +170,7 @@ def remove_credential(*, provider, actor):
     _refuse_managed(provider)
     if provider.sealed_credential is not None:
         provider.sealed_credential, provider.credential_hint = None, ""
-        provider.save(update_fields=["sealed_credential", "credential_hint"])
-        close_alerts(provider)
+        _renew(provider, ["sealed_credential", "credential_hint"])
         _audit(provider, actor, "provider.credential_removed")
 
 
@@ -189,7 +190,7 @@ def enable_provider(*, provider, actor):
     _refuse_managed(provider)
     if provider.disabled_at is not None:
         provider.disabled_at = None
-        provider.save(update_fields=["disabled_at"])
+        _renew(provider, ["disabled_at"])
         _audit(provider, actor, "provider.enabled")
 
 
@@ -232,6 +233,13 @@ def _place(provider, base_url, *, allow_private=False):
     raise ValidationError({"base_url": ValidationError(message, code=code)})
 
 
+def _renew(provider, changed):
+    """Save the fields that are ``changed`` and may have mended it: its troubles so far are those of another time."""
+    provider.renewed_at = timezone.now()
+    provider.save(update_fields=[*changed, "renewed_at"])
+    close_alerts(provider)
+
+
 def _hold(provider):
     """Lock the row and read it anew, so that no change made meanwhile is undone, a removal least of all."""
     try:
@@ -252,8 +260,9 @@ def test_connection(*, provider, actor):
     """
     Ask the provider for its models and say how it went; takes up to ten seconds.
 
-    Raises ``TooManyTests`` after ten calls of the organization within a minute. Each call is in the audit log, which
-    also counts them, so the limit holds over any number of processes.
+    One that answers rests no longer, and the next request finds out whether its alerts are still true: some providers
+    list their models for everybody. Raises ``TooManyTests`` after ten calls of the organization within a minute. Each
+    call is in the audit log, which also counts them, so the limit holds over any number of processes.
     """
     since = timezone.now() - datetime.timedelta(minutes=1)
     tests = AuditEvent.objects.filter(
@@ -262,7 +271,11 @@ def test_connection(*, provider, actor):
     if tests.count() >= TESTS_A_MINUTE:
         raise TooManyTests
     audit.record(organization=provider.organization, actor=actor, action="provider.tested", target=provider)
-    return discovery.ask_for_models(provider)
+    found = discovery.ask_for_models(provider)
+    if found.answered:
+        Provider.objects.filter(pk=provider.pk).update(renewed_at=timezone.now())
+        bump_revision()
+    return found
 
 
 test_connection.__test__ = False  # pytest takes any test_… that a test imports for one of its own

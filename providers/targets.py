@@ -1,5 +1,6 @@
 """Whom to ask: one model at one provider, and the routes that lead to such targets, as immutable values."""
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -16,8 +17,9 @@ class Target:
 
     ``kind`` is the provider's preset, ``dialect`` the wire format that it speaks at heart, and ``endpoints`` the paths
     of the formats in which it can be asked. ``headers`` and ``credential`` are secret: they never show in a repr.
-    ``created`` is a Unix time. ``prices`` are pairs of Unix time and ``usage.costs.Rates``, newest first. Timeouts are
-    seconds, ``None`` meaning the adapter's own. No ``capabilities`` mean that nothing is known.
+    ``created`` is a Unix time, ``renewed_at`` the provider's. ``prices`` are pairs of Unix time and
+    ``usage.costs.Rates``, newest first. Timeouts are seconds, ``None`` meaning the adapter's own. No ``capabilities``
+    mean that nothing is known.
     """
 
     public_name: str
@@ -46,6 +48,7 @@ class Target:
     lifecycle: str = "active"
     aliases: tuple[str, ...] = ()
     prices: tuple = ()
+    renewed_at: datetime.datetime | None = None
     connect_timeout: float | None = None
     first_byte_timeout: float | None = None
     idle_timeout: float | None = None

@@ -26,8 +26,8 @@ def health(clock):
     return Health(clock)
 
 
-def target(model, provider=None):
-    return SimpleNamespace(provider_model_id=model, provider_id=provider or model)
+def target(model, provider=None, renewed_at=0):
+    return SimpleNamespace(provider_model_id=model, provider_id=provider or model, renewed_at=renewed_at)
 
 
 FIRST, SECOND = target(1), target(2)
@@ -138,3 +138,26 @@ def test_a_provider_that_says_how_long_is_left_alone_so_long(health, clock, seco
 def test_a_provider_that_says_to_come_back_at_once_does_not_rest(health):
     health.failed(FIRST, rejected(503, retry_after=0))
     assert health.ordered(BOTH) == BOTH
+
+
+@pytest.mark.parametrize("error", [rejected(429, 3600), OwnAccount("Wrong key.", status=401), DOWN], ids=repr)
+def test_a_renewed_provider_is_asked_first_again_and_rests_for_what_it_does_from_then_on(health, error):
+    fail(health, FIRST, error=error)
+    renewed = target(1, renewed_at=1)
+    assert health.ordered([renewed, SECOND]) == [renewed, SECOND]
+    # Requests that were on their way with the old credential say nothing of the new one.
+    fail(health, FIRST, error=error)
+    assert health.ordered([renewed, SECOND]) == [renewed, SECOND]
+    fail(health, renewed, error=error)
+    assert health.ordered([renewed, SECOND]) == [SECOND, renewed]
+
+
+def test_what_nobody_has_asked_for_a_day_is_forgotten(health, clock):
+    for number in range(100):
+        fail(health, target(1, renewed_at=number), times=1)
+    health.failed(FIRST, rejected(429, retry_after=3 * 86_400))
+    clock.now += Health.REMEMBERED + 1
+    health.failed(SECOND, DOWN)
+    # Who asked to be left alone for longer still is.
+    assert len(health._rests) == 2
+    assert health.ordered(BOTH) == [SECOND, FIRST]

@@ -1,6 +1,7 @@
 """What a failure means for the next attempt, and who is asked first."""
 
 import asyncio
+import datetime
 import random
 import time
 from types import SimpleNamespace
@@ -202,6 +203,15 @@ async def test_a_provider_that_lacks_an_endpoint_is_asked_in_its_main_format_and
     assert plan.format_name == "chat_completions"
     router.succeeded(plan)
     assert (await router.plan(Call(responses))).format_name == "chat_completions"
+
+
+async def test_a_format_that_a_provider_seemed_to_lack_is_tried_again_as_soon_as_it_is_renewed():
+    both = {"chat_completions": "chat/completions", "responses": "responses"}
+    router = router_for(target(1, endpoints=both))
+    assert await asked(router, rejected(404), call=Call(responses)) == [1, 1]
+    renewed = target(1, endpoints=both, renewed_at=datetime.datetime.now(datetime.UTC))
+    router.keeper.current = Snapshot(2, {}, {1: {"fast": Route("fast", (renewed,))}})
+    assert (await router.plan(Call(responses))).format_name == "responses"
 
 
 @pytest.mark.parametrize("said", [{"param": "model"}, {"code": "model_not_found"}, {"code": "vector_store_not_found"}])

@@ -342,6 +342,26 @@ def test_a_disabled_provider_alerts_nobody(alice_client, alice, models):
     assert "has refused" not in alice_client.get(url("provider_list")).text
 
 
+def test_an_alert_is_gone_once_a_provider_is_enabled_again_or_has_another_address(alice, models):
+    provider = models[0].provider
+    is_open = ProviderAlert.objects.filter(resolved_at=None)
+    same = {"name": provider.name, "base_url": provider.base_url}
+    refuse(provider)
+    services.disable_provider(provider=provider, actor=alice)
+    services.enable_provider(provider=provider, actor=alice)
+    assert not is_open.exists()
+    refuse(provider)
+    # Another name mends nothing, and more patience no account.
+    before = provider.renewed_at
+    services.update_provider(provider=provider, **same | {"name": "Other"}, actor=alice)
+    assert provider.renewed_at == before
+    services.update_provider(provider=provider, **same, idle_timeout_s=30, actor=alice)
+    assert provider.renewed_at > before
+    assert is_open.exists()
+    services.update_provider(provider=provider, **same | {"base_url": f"{provider.base_url}/eu"}, actor=alice)
+    assert not is_open.exists()
+
+
 def test_an_alert_counts_on_and_is_told_once_in_the_audit_log(models):
     provider = models[0].provider
     refuse(provider, 1)

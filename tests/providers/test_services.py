@@ -258,6 +258,19 @@ def test_a_test_asks_an_anthropic_shaped_server_in_its_way(organization, server,
     assert "authorization" not in headers
 
 
+def test_a_provider_that_answers_a_test_is_renewed_and_one_that_does_not_is_not(provider, server, alice):
+    before, revision = provider.renewed_at, current_revision()
+    server.answers["/v1/models"] = (500, {}, b"{}")
+    services.test_connection(provider=provider, actor=alice)
+    provider.refresh_from_db()
+    assert (provider.renewed_at, current_revision()) == (before, revision)
+    server.answers["/v1/models"] = model_list("m")
+    services.test_connection(provider=provider, actor=alice)
+    provider.refresh_from_db()
+    assert provider.renewed_at > before
+    assert current_revision() > revision
+
+
 @pytest.mark.parametrize(
     ("answer", "finding"),
     [

@@ -35,6 +35,11 @@ for number in range({pairs}):
     route(f"back-{{number}}", "ordered", (second, 1), (first, 1))
     route(f"split-{{number}}", "weighted", (first, 3), (second, 1))
 """
+RENEW = """
+from providers import services
+from providers.models import Provider
+services.set_credential(provider=Provider.objects.get(name="{name}"), credential="sk-mended", actor=None)
+"""
 
 
 class Pair:
@@ -271,6 +276,20 @@ def test_a_refused_credential_alerts_until_it_is_taken_again(api, pair, routed, 
         assert api.ask(pair.first).status_code == 200
         time.sleep(0.1)
     assert alerts([]) == []
+
+
+def test_a_provider_with_another_credential_rests_no_longer(api, pair, routed, upstream):
+    upstream.play(pair.first, Script.refuse(401, headers=[("retry-after", "3000")]), Script())
+    for _ in range(2):
+        assert api.ask(pair.route).status_code == 200
+    assert pair.asked() == [pair.first, pair.second, pair.second]
+    upstream.requests.clear()
+    routed.manage("shell", "-v", "0", "-c", RENEW.format(name=pair.first))
+    until = time.monotonic() + 10
+    while pair.first not in pair.asked() and time.monotonic() < until:
+        assert api.ask(pair.route).status_code == 200
+    assert pair.asked()[-1] == pair.first
+    assert upstream.calls[-1].headers["authorization"] == "Bearer sk-mended"
 
 
 def test_in_a_total_outage_hardly_more_is_asked_than_there_are_requests(upstream, tmp_path):
