@@ -160,7 +160,11 @@ class SpendLease(models.Model):
 
 
 class LimitIncrease(models.Model):
-    """A member's wish for a higher limit, and what became of it."""
+    """
+    A member's wish for a higher limit, and what became of it.
+
+    ``amount_nanos`` and ``until`` are what was asked for, ``granted_nanos`` and ``granted_until`` what was approved.
+    """
 
     class State(models.TextChoices):
         PENDING = "pending", _("Waiting")
@@ -178,6 +182,8 @@ class LimitIncrease(models.Model):
     decided_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     decided_at = models.DateTimeField(null=True, editable=False)
     answer = models.CharField(_("answer"), max_length=300, blank=True)
+    granted_nanos = models.BigIntegerField(null=True)
+    granted_until = models.DateTimeField(null=True)
 
     def __str__(self):
         return self.uid
