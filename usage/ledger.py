@@ -13,7 +13,9 @@ from django.db import models, transaction
 from django.db.models import F
 from django.utils import timezone
 
+from console import audit
 from console.models import Organization
+from console.revision import bump_revision
 from usage.calendar import calendar_of
 from usage.models import GatewayProcess, LedgerPeriod, RequestLog, Scope, SpendLease, SpendLimit, SpendPeriod
 
@@ -121,6 +123,12 @@ def _settle_leases(costs):
     now = timezone.now()
     for lease in SpendLease.objects.filter(pk__in=costs):
         cost = costs[lease.pk]
+        if lease.state == SpendLease.State.CLOSED:
+            # It came to light after the rest had been released: so much of that was spent after all.
+            SpendLease.objects.filter(pk=lease.pk).update(
+                settled_nanos=F("settled_nanos") + cost, released_nanos=F("released_nanos") - cost, changed_at=now
+            )
+            continue
         SpendLease.objects.filter(pk=lease.pk).update(
             settled_nanos=F("settled_nanos") + cost, remaining_nanos=F("remaining_nanos") - cost, changed_at=now
         )
@@ -319,6 +327,38 @@ def mark_orphans(now=None) -> int:
         .exclude(remaining_nanos=0)
         .update(state=SpendLease.State.ORPHANED, has_idle=False, changed_at=now or timezone.now())
     )
+
+
+@transaction.atomic
+def release_orphan(*, lease, actor=None) -> bool:
+    """
+    Take what a lost process held off its interval; return whether the lease was still orphaned.
+
+    For somebody who knows that the process will not come back. What its journal settles later is counted all the same.
+    """
+    (interval,) = _lock([lease.ledger_period_id]).values()
+    lease = SpendLease.objects.select_related("process").get(pk=lease.pk)
+    if lease.state != SpendLease.State.ORPHANED:
+        return False
+    nanos, now = lease.remaining_nanos, timezone.now()
+    SpendLease.objects.filter(pk=lease.pk).update(
+        released_nanos=F("released_nanos") + nanos,
+        remaining_nanos=0,
+        has_idle=False,
+        state=SpendLease.State.CLOSED,
+        changed_at=now,
+    )
+    LedgerPeriod.objects.filter(pk=interval.pk).update(leased_nanos=F("leased_nanos") - nanos)
+    audit.record(
+        organization=interval.organization,
+        actor=actor,
+        action="spend_lease.released",
+        target=interval,
+        process=str(lease.process),
+        amount_nanos=nanos,
+    )
+    bump_revision()
+    return True
 
 
 # Checking --------------------------------------------------------------------------------------------------------
