@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from tests.upstream import Bill, Script, Upstream
+from tests.upstream import Bill, Script, Tariff, Upstream
 
 
 def ask(upstream, model="scripted-1", *, text="Hello id=one", stream=False, path="/chat/completions", **fields):
@@ -120,3 +120,20 @@ def test_it_can_stop_and_come_back_on_the_same_port():
     upstream.start()
     assert ask(upstream).status_code == 200
     upstream.stop()
+
+
+def test_its_books_say_what_every_answer_came_to_whole_or_cut(upstream):
+    upstream.play("whole", Script(input_tokens=100, chunks=8, cache_read_tokens=10, cache_write_tokens=1))
+    upstream.play("cut", Script(input_tokens=100, cut_at=900))
+    upstream.tariff = Tariff(3, 15, cache_read="0.3333")
+    upstream.tariffs["cut"] = Tariff(0, 1)
+    ask(upstream, "whole")
+    ask(upstream, "whole", stream=True, text="id=two")
+    with pytest.raises(httpx.RemoteProtocolError):
+        ask(upstream, "cut", stream=True)
+    whole, streamed, cut = upstream.books
+    # 100 + 1 input tokens at 3,000 nanos, 10 from the cache at 333.3, 8 of output at 15,000
+    assert (whole.marker, whole.model, whole.is_whole, whole.nanos) == ("one", "whole", True, 426_333)
+    assert (streamed.marker, streamed.is_whole, streamed.nanos) == ("two", True, 426_333)
+    assert not cut.is_whole
+    assert cut.nanos == cut.bill.output_tokens * 1000 > 0

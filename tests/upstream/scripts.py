@@ -3,7 +3,9 @@
 import json
 import re
 from dataclasses import dataclass, field, replace
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
+from typing import NamedTuple
 
 PACED_MODEL = re.compile(r"m-(\d+)-(\d+)$")
 ABSURD_USAGE = {"prompt_tokens": -5, "completion_tokens": 10**18, "total_tokens": "many"}
@@ -21,6 +23,39 @@ class Bill:
 
     def __add__(self, other):
         return Bill(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """What this upstream asks for a million tokens; the prices that ``tests.server.Server`` gives models by default."""
+
+    input: Decimal | int = 3
+    output: Decimal | int = 15
+    cache_read: Decimal | int | None = None  # None: as input
+    cache_write: Decimal | int | None = None
+
+    def nanos(self, bill):
+        """What a bill comes to, in 10⁻⁹ of the currency; reckoned on its own, not with the product's code."""
+        cache_read = self.input if self.cache_read is None else self.cache_read
+        cache_write = self.input if self.cache_write is None else self.cache_write
+        total = (
+            bill.input_tokens * Decimal(self.input)
+            + bill.cache_read_tokens * Decimal(cache_read)
+            + bill.cache_write_tokens * Decimal(cache_write)
+            + bill.output_tokens * Decimal(self.output)
+        )
+        return int((total * 1000).quantize(Decimal(1), ROUND_HALF_UP))
+
+
+class Entry(NamedTuple):
+    """One line of the upstream's own books: whole, or what was sent of an answer that was cut."""
+
+    call_id: str
+    marker: str | None
+    model: str | None
+    bill: Bill
+    is_whole: bool
+    nanos: int
 
 
 @dataclass(frozen=True)

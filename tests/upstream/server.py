@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import httptools
 
 from tests.upstream.providers import FAMILY, PROVIDERS, Provider, credential_of
-from tests.upstream.scripts import Bill, Playlist, Script
+from tests.upstream.scripts import Bill, Entry, Playlist, Script, Tariff
 from tests.upstream.wire import dumps, embeddings, moderations
 
 # The endpoints that answer in words, and which wire format of a provider that is.
@@ -41,6 +41,7 @@ class Received:
     sent_chunks: int = 0
     sent_bytes: int = 0
     finished: bool = False
+    is_whole: bool = False  # whether all of the answer was sent, its usage included
     left_at: float | None = None
     bill: Bill | None = None
     provider: Provider = FAMILY
@@ -77,12 +78,16 @@ class Upstream:
 
     provider = FAMILY  # whom it plays under no other's prefix
 
-    def __init__(self, *, port=0, models=("scripted-1",), credential=None):
+    def __init__(self, *, port=0, models=("scripted-1",), credential=None, keeps_requests=True):
         self.models = list(models)
+        self.keeps_requests = keeps_requests  # False: for hundreds of thousands of them; the books alone are kept
         self.credential = credential  # set: any other one gets a 401
         self.default = Script()
         self.requests: list[Received] = []
         self.ledger: dict[str, list[Bill]] = defaultdict(list)
+        self.books: list[Entry] = []
+        self.tariff = Tariff()
+        self.tariffs: dict[str, Tariff] = {}  # by model, where one differs
         self.received = 0
         self.mistakes: list[Exception] = []  # of the upstream itself: a test that sees one must fail
         self.open_connections: set[Connection] = set()
@@ -103,6 +108,9 @@ class Upstream:
         self.requests.clear()
         self.mistakes.clear()
         self.ledger.clear()
+        self.books.clear()
+        self.tariff = Tariff()
+        self.tariffs.clear()
         self._playlists.clear()
         self.default = Script()
         self.credential = None
@@ -229,7 +237,8 @@ class Connection(asyncio.Protocol):
             provider=provider,
             endpoint=endpoint,
         )
-        self.upstream.requests.append(request)
+        if self.upstream.keeps_requests:
+            self.upstream.requests.append(request)
         self.current = request
         self.task = asyncio.get_running_loop().create_task(self._answer(request))
 
@@ -316,6 +325,7 @@ class Connection(asyncio.Protocol):
             await self._send(script.but(body=dumps(counted)))
         elif request.endpoint == "embeddings":
             bill = Bill(script.bill(request.body).input_tokens)
+            request.is_whole = True
             self._bill(request, bill)
             await self._send(script.but(body=dumps(embeddings(asked, bill, base64_known=provider.base64))))
         else:
@@ -324,6 +334,7 @@ class Connection(asyncio.Protocol):
 
     async def _whole(self, request, script, answer):
         await self._pause(script.delay * len(script.pieces))
+        request.is_whole = True
         self._bill(request, answer.bill)
         request.sent_chunks = len(script.pieces)
         await self._send(script.but(body=answer.whole()), request)
@@ -352,6 +363,7 @@ class Connection(asyncio.Protocol):
             elif not script.endless:
                 for event in answer.closing():
                     await self._event(request, script, event)
+                request.is_whole = True
         finally:
             self._bill(request, script.bill(request.body, request.sent_chunks))
         if script.framing == "chunked":
@@ -425,7 +437,10 @@ class Connection(asyncio.Protocol):
 
     def _bill(self, request, bill):
         request.bill = bill
-        self.upstream.ledger[request.marker or ""].append(bill)
+        upstream, marker, model = self.upstream, request.marker, request.model
+        upstream.ledger[marker or ""].append(bill)
+        nanos = upstream.tariffs.get(model, upstream.tariff).nanos(bill)
+        upstream.books.append(Entry(request.id, marker, model, bill, request.is_whole, nanos))
 
     def _reset(self):
         """Close with a TCP reset instead of a polite end."""
