@@ -1,27 +1,22 @@
-"""
-Seal and open providers' credentials: AES-256-GCM under a data key of their own, bound to row and origin.
+"""Seal and open providers' credentials: each is bound to its provider's row and origin (``console.sealing``)."""
 
-The data key is wrapped by one key of the ring ``settings.CREDENTIAL_KEYS``; rotating the ring rewraps data keys and
-never touches what they seal. A sealed credential is:
-
-    version 1 | id of the wrapping key 8 | nonce 12 | wrapped data key 48 | nonce 12 | credential and tag
-"""
-
-import hmac
-import os
-from functools import lru_cache
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
-
+from console import sealing
+from console.sealing import Secret, is_on_newest_key, known_key_ids, newest_key_id, wrapping_key_id
 from providers.origins import origin_of
 
-VERSION = 1
-KEY_ID, NONCE, WRAPPED = 8, 12, 48
-HEAD = 1 + KEY_ID + NONCE + WRAPPED
+__all__ = [
+    "VOID",
+    "CredentialUnreadable",
+    "Secret",
+    "is_on_newest_key",
+    "known_key_ids",
+    "newest_key_id",
+    "rewrap",
+    "seal",
+    "unseal",
+    "wrapping_key_id",
+]
+
 # Stands in the place of a credential that a change of origin has voided: one is needed, none can be opened.
 VOID = b""
 
@@ -30,126 +25,36 @@ class CredentialUnreadable(Exception):
     """A sealed credential that cannot be opened here: another key, row or origin, or damaged."""
 
 
-class Secret:
-    """A text that shows itself as ``***`` wherever it is printed, logged, copied out or pickled."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str):
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself; call it where the header is made and nowhere else."""
-        return self._text
-
-    def __repr__(self):
-        return "***"
-
-    __str__ = __repr__
-
-    def __format__(self, spec):
-        return "***"
-
-    def __eq__(self, other):
-        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
-
-    def __hash__(self):
-        return hash(self._text)
-
-    def __bool__(self):
-        return bool(self._text)
-
-    def __reduce__(self):
-        return Secret, ("***",)
-
-    def __copy__(self):
-        return self
-
-    def __deepcopy__(self, memo):
-        return self
-
-
 def seal(secret: Secret | str, *, provider) -> bytes:
     """``secret`` sealed for ``provider`` and the origin of its base URL; the provider must have both ids."""
-    text = secret.reveal() if isinstance(secret, Secret) else secret
-    data_key, nonce = AESGCM.generate_key(256), os.urandom(NONCE)
-    sealed = AESGCM(data_key).encrypt(nonce, text.encode(), _bound_to(provider))
-    return _wrap(data_key, provider) + nonce + sealed
+    return sealing.seal(secret, owner=_owned_by(provider), bound=_bound_to(provider))
 
 
 def unseal(provider) -> Secret | None:
     """The credential of ``provider``, ``None`` where it has none; raises ``CredentialUnreadable``."""
     if provider.sealed_credential is None:
         return None
-    envelope = bytes(provider.sealed_credential)
-    data_key = _unwrap(envelope, provider)
     try:
-        text = AESGCM(data_key).decrypt(envelope[HEAD : HEAD + NONCE], envelope[HEAD + NONCE :], _bound_to(provider))
-    except (InvalidTag, ValueError):
-        raise CredentialUnreadable(f"The credential of {provider.uid} cannot be opened.") from None
-    return Secret(text.decode())
+        return sealing.unseal(provider.sealed_credential, owner=_owned_by(provider), bound=_bound_to(provider))
+    except sealing.Unreadable:
+        raise _unreadable(provider) from None
 
 
 def rewrap(provider) -> bytes:
     """The sealed credential with its data key under the newest key of the ring; raises ``CredentialUnreadable``."""
-    envelope = bytes(provider.sealed_credential)
-    return _wrap(_unwrap(envelope, provider), provider) + envelope[HEAD:]
+    try:
+        return sealing.rewrap(provider.sealed_credential, owner=_owned_by(provider))
+    except sealing.Unreadable:
+        raise _unreadable(provider) from None
 
 
-def wrapping_key_id(sealed: bytes) -> str:
-    """Which key of the ring a sealed credential needs, as 16 hexadecimal digits."""
-    return bytes(sealed)[1 : 1 + KEY_ID].hex()
-
-
-def newest_key_id() -> str:
-    """The id of the key that seals now."""
-    return _derived(settings.CREDENTIAL_KEYS[0])[0].hex()
-
-
-def known_key_ids() -> set[str]:
-    """The ids of all keys in the ring."""
-    return {_derived(key)[0].hex() for key in settings.CREDENTIAL_KEYS}
-
-
-def is_on_newest_key(sealed: bytes) -> bool:
-    return wrapping_key_id(sealed) == newest_key_id()
-
-
-def _wrap(data_key, provider):
-    key_id, key = _derived(settings.CREDENTIAL_KEYS[0])
-    nonce = os.urandom(NONCE)
-    return bytes([VERSION]) + key_id + nonce + AESGCM(key).encrypt(nonce, data_key, _owned_by(provider))
-
-
-def _unwrap(envelope, provider):
-    """The data key; it is bound to the row alone, so that a rewrap needs no more than the ring."""
-    key_id, nonce, wrapped = (
-        envelope[1 : 1 + KEY_ID],
-        envelope[1 + KEY_ID : HEAD - WRAPPED],
-        envelope[HEAD - WRAPPED : HEAD],
-    )
-    if envelope[:1] == bytes([VERSION]) and len(envelope) > HEAD + NONCE:
-        for ring_id, key in map(_derived, settings.CREDENTIAL_KEYS):
-            if ring_id == key_id:
-                try:
-                    return AESGCM(key).decrypt(nonce, wrapped, _owned_by(provider))
-                except InvalidTag:
-                    break
-    raise CredentialUnreadable(f"The credential of {provider.uid} cannot be opened.")
+def _unreadable(provider):
+    return CredentialUnreadable(f"The credential of {provider.uid} cannot be opened.")
 
 
 def _owned_by(provider):
-    return "\n".join([f"comptoir credential {VERSION}", provider.organization.uid, provider.uid]).encode()
+    return "\n".join([f"comptoir credential {sealing.VERSION}", provider.organization.uid, provider.uid]).encode()
 
 
 def _bound_to(provider):
     return _owned_by(provider) + b"\n" + origin_of(provider.base_url).encode()
-
-
-@lru_cache(maxsize=32)
-def _derived(text):
-    """Id and 32-byte key of one text of the ring."""
-    material = HKDF(hashes.SHA256(), KEY_ID + 32, salt=None, info=b"comptoir credential wrapping key").derive(
-        text.encode()
-    )
-    return material[:KEY_ID], material[KEY_ID:]
