@@ -46,8 +46,29 @@ EXTRAS = {
 }
 
 
-class ApiKeyEditForm(forms.Form):
-    """A key's name, and how its answers are dressed."""
+STORED = {True: _("For thirty days, unless a request says not to"), False: _("Never, whatever a request says")}
+
+
+class StoringForm(forms.Form):
+    """Whether responses may be stored; where nothing is said it stays as it is."""
+
+    stores_responses = forms.TypedChoiceField(
+        label=_("Stored responses"),
+        choices=STORED,
+        required=False,
+        coerce=lambda value: value == "True",
+        empty_value=None,
+        help_text=_("What the responses API keeps here, so that later requests can go on from it."),
+        widget=forms.Select(attrs={"aria-required": "false"}),
+    )
+
+    def clean_stores_responses(self):
+        stores = self.cleaned_data["stores_responses"]
+        return self.initial.get("stores_responses", True) if stores is None else stores
+
+
+class ApiKeyEditForm(StoringForm):
+    """A key's name, how its answers are dressed, and whether its responses may be stored."""
 
     name = forms.CharField(
         label=_("Name"),
@@ -68,6 +89,11 @@ class ApiKeyEditForm(forms.Form):
         super().__init__(*args, **kwargs)
         default = gettext("As the workspace (%(name)s)") % {"name": workspace.get_flavour_display()}
         self.fields["flavour"].choices = [("", default), *EXTRAS.items()]
+        # No key stores what its workspace does not.
+        inherited = gettext("As the workspace (for thirty days)")
+        if not workspace.stores_responses:
+            inherited = gettext("As the workspace (never)")
+        self.fields["stores_responses"].choices = [(True, inherited), (False, STORED[False])]
 
 
 class ApiKeyForm(ApiKeyEditForm):
@@ -116,8 +142,8 @@ class ApiKeyForm(ApiKeyEditForm):
         return timezone.now() + timedelta(days=int(expiry))
 
 
-class WorkspaceForm(forms.Form):
-    """A workspace's name, and how the answers of its keys are dressed."""
+class WorkspaceForm(StoringForm):
+    """A workspace's name, how the answers of its keys are dressed, and whether their responses may be stored."""
 
     name = forms.CharField(
         label=_("Name"), max_length=80, widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True})

@@ -84,6 +84,7 @@ class Workspace(models.Model):
     slug = models.SlugField(max_length=60, unique=True)
     series = models.PositiveSmallIntegerField(default=1, help_text="Its colour: one of the nine series of tokens.css.")
     flavour = models.CharField(_("answer style"), max_length=16, choices=Flavour, default=Flavour.OPENAI)
+    stores_responses = models.BooleanField(_("stored responses"), default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -194,6 +195,7 @@ class ApiKey(models.Model):
     flavour = models.CharField(
         _("answer style"), max_length=16, choices=Flavour, blank=True, help_text="Empty: as the workspace has it."
     )
+    stores_responses = models.BooleanField(_("stored responses"), default=True, help_text="If the workspace does.")
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)

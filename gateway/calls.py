@@ -14,7 +14,8 @@ class Caller:
     """
     Who asks, and for which workspace. ``user_id`` is the person at the playground, or the key's creator.
 
-    ``flavour`` names how the key or its workspace wants answers dressed; ``None`` is plainly.
+    ``flavour`` names how the key or its workspace wants answers dressed; ``None`` is plainly. ``stores`` says whether
+    they let anything be stored.
     """
 
     organization_id: int
@@ -25,6 +26,7 @@ class Caller:
     user_id: int | None
     source: str
     flavour: str | None = None
+    stores: bool = True
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from gateway import stored_responses
 from gateway.errors import GatewayError
 from gateway.http import JSON_HEADERS
 from gateway.routing import find_route
-from gateway.serving import serve
+from gateway.serving import FALSE, serve
 from providers import formats
 from providers.adapters import ADAPTERS
 from providers.capabilities import Capability
@@ -40,7 +40,6 @@ ENDS = {b'"response.completed"', b'"response.incomplete"'}
 # As they stand in JSON; within a text the quotes would be escaped.
 RESPONSE, PROOF, REFERENCE, REASONING = b'"response"', b'"encrypted_content"', b'"item_reference"', b'"reasoning"'
 ITEM_DONE = b'"response.output_item.done"'
-FALSE = msgspec.Raw(b"false")
 MOST_ITEMS = 100
 # How many stored items a request may name, and among how many items.
 MOST_NAMED, MOST_LOOKED_INTO = 500, 100_000
@@ -302,16 +301,16 @@ class Passage:
             if field(fields, name, kind, what=what):
                 raise InvalidRequest(_("%(name)s: not available here"), name, name=name)
         stores = field(fields, "store", bool, what=_("true or false"))
-        self.stores = stores is None or stores
+        self.stores = call.caller.stores and (stores is None or stores)
         include = field(fields, "include", list[str], what=_("a list of strings")) or []
         self.shows_reasoning = ENCRYPTED in include
         target, thinker = await _asked_first(call.model, call.caller, self.runtime)
         fields, self.input, self.previous = await _going_on(fields, thinker, call.caller, self.runtime)
         self.patches = self.stores or bool(self.previous)
-        if self.stores:
+        if self.stores or not call.caller.stores:
             fields = fields | {"store": FALSE}
-            if not self.shows_reasoning and _may_reason(fields, target):
-                fields["include"] = msgspec.Raw(msgspec.json.encode([*include, ENCRYPTED]))
+        if self.stores and not self.shows_reasoning and _may_reason(fields, target):
+            fields["include"] = msgspec.Raw(msgspec.json.encode([*include, ENCRYPTED]))
         call.fields = fields
         # What is told again may be far more than what came in, and takes as long to translate.
         call.size = max(call.size, len(bytes(fields.get("input", b""))))

@@ -279,7 +279,14 @@ SCHEMAS = {
         instructions=_or_null(_text(_("What the system prompt is elsewhere."))),
         max_output_tokens=_or_null(_whole(minimum=1)),
         previous_response_id=_or_null(_text(_("Go on from a response that was stored."))),
-        store=_or_null(_flag(_("Keep it for thirty days, so that it can be fetched and gone on from. On by default."))),
+        store=_or_null(
+            _flag(
+                _(
+                    "Keep it for thirty days, so that it can be fetched and gone on from. On by default, and always "
+                    "off where the key or its workspace stores nothing."
+                )
+            )
+        ),
         stream=STREAM,
         temperature=_or_null(_number(minimum=0, maximum=2)),
         top_p=_or_null(_number(minimum=0, maximum=1)),

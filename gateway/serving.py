@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 
+import msgspec
+
 from gateway import errors, metrics
 from gateway.calls import Call
 from gateway.errors import GatewayError
@@ -12,6 +14,7 @@ from providers.request_body import InvalidRequest, model_name, parse_body
 from usage.models import Outcome, UsageSource
 from usage.records import Closed
 
+FALSE = msgspec.Raw(b"false")
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -51,6 +54,9 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
         else:
             call.fields = _read(http.flavour, format, body)
         call.model, call.stream = format.read_request(call.fields, call.rules)
+        if not caller.stores and "store" in call.fields:
+            # No provider is to store it either.
+            call.fields = call.fields | {"store": FALSE}
         if prepare is not None:
             await prepare(call)
         await _answer(http, call, runtime, through)

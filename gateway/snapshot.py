@@ -166,6 +166,7 @@ def load(revision):
             user_id=key.created_by_id,
             source=Source.API.value,
             flavour=key.flavour or workspace.flavour or None,
+            stores=key.stores_responses and workspace.stores_responses,
         )
         expires_at = key.expires_at.timestamp() if key.expires_at else None
         keys[bytes(key.digest)] = Key(caller, key.disabled_at is not None, expires_at)

@@ -74,6 +74,7 @@ def api_key_create(request, workspace_slug):
                 created_by=request.user,
                 expires_at=form.expires_at,
                 flavour=form.cleaned_data["flavour"],
+                stores_responses=form.cleaned_data["stores_responses"],
             )
         except ValidationError as error:
             _add(form, error)
@@ -100,9 +101,9 @@ def api_key_create(request, workspace_slug):
 @login_required
 @require_http_methods(["GET", "POST"])
 def api_key_edit(request, workspace_slug, api_key_uid):
-    """Give a key another name or another style of answers."""
+    """Give a key another name or another style of answers, or say whether its responses may be stored."""
     api_key = _get_api_key(request, workspace_slug, api_key_uid)
-    initial = {"name": api_key.name, "flavour": api_key.flavour}
+    initial = {"name": api_key.name, "flavour": api_key.flavour, "stores_responses": api_key.stores_responses}
     form = ApiKeyEditForm(request.POST or None, initial=initial, workspace=request.workspace)
     if request.method == "POST" and form.is_valid():
         try:

@@ -52,10 +52,11 @@ def workspace_create(request, organization_slug):
 @login_required
 @require_http_methods(["GET", "POST"])
 def workspace_edit(request, organization_slug, workspace_uid):
-    """Give a workspace another name, its address staying, or another style of answers."""
+    """Give a workspace another name, its address staying, or say how its keys are answered."""
     organization = get_organization(request, organization_slug)
     workspace = get_object_or_404(organization.workspaces, uid=workspace_uid)
-    form = WorkspaceForm(request.POST or None, initial={"name": workspace.name, "flavour": workspace.flavour})
+    initial = {field: getattr(workspace, field) for field in ("name", "flavour", "stores_responses")}
+    form = WorkspaceForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
             services.edit_workspace(workspace=workspace, **form.cleaned_data, actor=request.user)

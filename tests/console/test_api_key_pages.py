@@ -8,6 +8,7 @@ from django.utils import timezone
 from console import api_keys
 from console.models import ApiKey, AuditEvent
 from console.revision import current_revision
+from gateway.snapshot import load
 from tests import factories
 
 HTMX = {"HX-Request": "true"}
@@ -196,6 +197,34 @@ def test_the_answer_style_of_a_key_is_changed_and_the_gateway_learns_of_it(alice
     assert (event.action, event.details) == ("api_key.flavour_changed", {"before": "", "after": "cloud-temple"})
     page = alice_client.get(url("edit", workspace, api_key)).text
     assert '<option value="cloud-temple" selected>' in page
+
+
+def test_a_key_stores_no_responses_where_that_is_chosen_for_it(alice_client, workspace, api_key):
+    before = current_revision()
+    for value in ("False", "False", ""):
+        alice_client.post(url("edit", workspace, api_key), {"name": "reader", "stores_responses": value})
+        api_key.refresh_from_db()
+        assert api_key.stores_responses is False
+    assert current_revision() == before + 1
+    event = AuditEvent.objects.get()
+    assert (event.action, event.details) == ("api_key.stores_responses_changed", {"before": True, "after": False})
+    assert '<option value="False" selected>' in alice_client.get(url("edit", workspace, api_key)).text
+    for name, value in (("open", "True"), ("plain", ""), ("closed", "False")):
+        fields = {"name": name, "expiry": "never", "stores_responses": value}
+        alice_client.post(url("create", workspace), fields)
+    made = ApiKey.objects.exclude(pk=api_key.pk).values_list("name", "stores_responses")
+    assert dict(made) == {"open": True, "plain": True, "closed": False}
+
+
+def test_no_key_stores_what_its_workspace_does_not(alice_client, workspace, api_key):
+    assert "As the workspace (for thirty days)" in alice_client.get(url("create", workspace)).text
+    assert load(0).keys[bytes(api_key.digest)].caller.stores
+    closed = factories.make_api_key(workspace, stores_responses=False)
+    assert not load(0).keys[bytes(closed.digest)].caller.stores
+    workspace.stores_responses = False
+    workspace.save()
+    assert "As the workspace (never)" in alice_client.get(url("create", workspace)).text
+    assert not any(key.caller.stores for key in load(0).keys.values())
 
 
 def test_an_unknown_answer_style_is_refused(alice_client, workspace, api_key):

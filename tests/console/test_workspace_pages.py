@@ -73,6 +73,34 @@ def test_a_new_name_leaves_the_answer_style_as_it_is(alice_client, organization,
     assert (workspace.name, workspace.flavour) == ("Support", "ikalas")
 
 
+def test_a_workspace_says_that_no_response_is_stored_and_the_gateway_learns_of_it(
+    alice_client, organization, workspace
+):
+    before = current_revision()
+    for fields in ({"stores_responses": "False"}, {"stores_responses": "False"}, {"stores_responses": ""}, {}):
+        alice_client.post(url("edit", organization, workspace.uid), {"name": "default", **fields})
+        workspace.refresh_from_db()
+        assert workspace.stores_responses is False
+    assert current_revision() == before + 1
+    event = AuditEvent.objects.get()
+    assert (event.action, event.details) == (
+        "workspace.stores_responses_changed",
+        {"before": True, "after": False},
+    )
+    assert '<option value="False" selected>' in alice_client.get(url("edit", organization, workspace.uid)).text
+    response = alice_client.post(
+        url("edit", organization, workspace.uid), {"name": "default", "stores_responses": "sometimes"}
+    )
+    assert response.status_code == 422
+
+
+def test_a_workspace_is_created_with_what_is_chosen_of_its_responses(alice_client, organization, workspace):
+    for name, fields in (("Open", {}), ("Closed", {"stores_responses": "False"})):
+        alice_client.post(url("create", organization), {"name": name, **fields})
+    chosen = Workspace.objects.exclude(pk=workspace.pk).values_list("name", "stores_responses")
+    assert dict(chosen) == {"Open": True, "Closed": False}
+
+
 def test_a_workspace_of_another_organization_cannot_be_edited(alice_client, organization, charlie):
     stranger = charlie.last_workspace
     assert alice_client.post(url("edit", organization, stranger.uid), {"name": "mine"}).status_code == 404

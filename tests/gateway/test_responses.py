@@ -178,7 +178,7 @@ async def test_a_request_is_as_large_as_all_that_it_goes_on_from(monkeypatch):
     made = Passage(SimpleNamespace(stored_responses=SimpleNamespace(ask=ask)))
     call = SimpleNamespace(
         model="public",
-        caller=SimpleNamespace(workspace_id=1),
+        caller=SimpleNamespace(workspace_id=1, stores=True),
         fields={"input": msgspec.Raw(b'"Hello"'), "previous_response_id": msgspec.Raw(b'"resp_0"')},
         size=60,
     )

@@ -187,6 +187,58 @@ def test_a_response_that_is_not_to_be_stored_is_not(client):
         client.responses.retrieve(answer.id)
 
 
+@pytest.fixture(scope="module")
+def discreet_key(responses_server):
+    """A key that stores nothing."""
+    return responses_server.create_api_key("discreet", "--no-store")
+
+
+@every_upstream
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("asked", [{}, {"store": True}, {"store": None}, {"store": False}], ids=str)
+def test_where_it_is_forbidden_nothing_is_stored_whatever_is_asked(
+    client, responses_server, discreet_key, upstream, model, streams, asked
+):
+    before = responses_server.query("SELECT COUNT(*) AS n FROM usage_storedresponse")
+    discreet = client.with_options(api_key=discreet_key)
+    if streams:
+        with discreet.responses.stream(model=model, input="Hello", extra_body=asked) as stream:
+            events = list(stream)
+        assert {event.response.store for event in events if hasattr(event, "response")} == {False}
+        answer = events[-1].response
+    else:
+        answer = discreet.responses.create(model=model, input="Hello", extra_body=asked)
+    assert (answer.output_text, answer.store) == ("token " * 8, False)
+    # No provider is asked to store it either.
+    assert json.loads(upstream.calls[-1].body).get("store") in ((False,) if model == "native-test" else (None, False))
+    with pytest.raises(openai.NotFoundError):
+        discreet.responses.retrieve(answer.id)
+    with pytest.raises(openai.BadRequestError) as refused:
+        discreet.responses.create(model=model, input="And?", previous_response_id=answer.id)
+    assert refused.value.code == "previous_response_not_found"
+    assert responses_server.query("SELECT COUNT(*) AS n FROM usage_storedresponse") == before
+
+
+def test_what_was_stored_before_can_be_gone_on_from_without_storing_more(client, discreet_key, upstream):
+    first = client.responses.create(model="native-test", input="My name is Alice.")
+    discreet = client.with_options(api_key=discreet_key)
+    answer = discreet.responses.create(model="native-test", input="What is it?", previous_response_id=first.id)
+    assert b"My name is Alice." in upstream.calls[-1].body
+    assert (answer.store, answer.previous_response_id) == (False, first.id)
+    with pytest.raises(openai.NotFoundError):
+        discreet.responses.retrieve(answer.id)
+    assert discreet.responses.retrieve(first.id) == first
+
+
+def test_a_chat_completion_is_stored_by_no_provider_where_that_is_forbidden(client, discreet_key, upstream):
+    discreet = client.with_options(api_key=discreet_key)
+    for each, told in ((client, True), (discreet, False)):
+        each.chat.completions.create(model="native-test", messages=[{"role": "user", "content": "Hi"}], store=True)
+        assert json.loads(upstream.calls[-1].body)["store"] is told
+    discreet.chat.completions.create(model="native-test", messages=[{"role": "user", "content": "Hi"}])
+    assert "store" not in json.loads(upstream.calls[-1].body)
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_reasoning_survives_without_the_caller_seeing_what_it_did_not_ask_for(client, upstream, streams):
     upstream.play("native-test", Script(reasoning=("Hm, ", "well.")))

@@ -25,8 +25,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--answer-style", choices=Flavour.values, default="", help="whose extras its answers carry, say evolink"
         )
+        parser.add_argument("--no-store", action="store_true", help="never store its responses, even where one asks")
 
-    def handle(self, *, workspace, name, expires, answer_style, **options):
+    def handle(self, *, workspace, name, expires, answer_style, no_store, **options):
         found = Workspace.objects.filter(slug=workspace).first()
         if found is None:
             raise CommandError(f"There is no workspace {workspace!r}.")
@@ -38,6 +39,7 @@ class Command(BaseCommand):
                 created_by=None,
                 expires_at=timezone.now() + lifetime(expires) if expires else None,
                 flavour=answer_style,
+                stores_responses=not no_store,
             )
         except ValidationError as error:
             if not found.api_keys.is_free(name):
