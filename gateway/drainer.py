@@ -7,8 +7,8 @@ import structlog
 from django.db import DataError, Error, IntegrityError, connection
 
 from gateway import metrics
-from gateway.journal import Journal, SegmentReader, prune, retire, take_over
-from usage import records
+from gateway.journal import Journal, SegmentReader, forget, prune, retire, take_over
+from usage import ledger, records
 
 log = structlog.get_logger(__name__)
 
@@ -91,19 +91,37 @@ class Drainer:
         return True
 
     def _drain_dead(self):
-        for path in take_over(self.journal.folder):
-            reader = SegmentReader(path)
-            try:
-                found = reader.rest()
-                count = len(found)
-                if not self._write(found):
-                    # Its file stays as it is, and with it its records.
+        """Drain what dead processes have left, and only then return what they held of limits."""
+        for uid, paths in take_over(self.journal.folder):
+            if not all(self._drain_file(path) for path in paths):
+                return
+            if uid is not None:
+                try:
+                    ledger.close_process(uid)
+                except Error as error:
+                    log.warning("holdings not returned", process=uid, error=str(error).strip())
+                    metrics.LEDGER_FAILURES.inc()
+                    connection.close()
                     return
-                retire(path)
-            finally:
-                reader.close()
-            metrics.JOURNAL_DAMAGED.inc(reader.damaged)
-            log.info("journal taken over", path=path.name, records=count, damaged_bytes=reader.damaged)
+                forget(self.journal.folder, uid)
+                metrics.TAKEN_OVER.inc()
+                log.info("process taken over", process=uid, files=len(paths))
+
+    def _drain_file(self, path):
+        """Drain a file that nobody writes; ``False`` where this process ends before that worked."""
+        reader = SegmentReader(path)
+        try:
+            found = reader.rest()
+            count = len(found)
+            if not self._write(found):
+                # Its file stays as it is, and with it its records.
+                return False
+            retire(path)
+        finally:
+            reader.close()
+        metrics.JOURNAL_DAMAGED.inc(reader.damaged)
+        log.info("journal taken over", path=path.name, records=count, damaged_bytes=reader.damaged)
+        return True
 
     def _write(self, found):
         """Write and empty ``found``, whatever it takes; ``False`` where the process ends before it worked."""

@@ -1,15 +1,17 @@
 """
 The journal: what makes every request a record, whatever dies.
 
-Each process writes to files of its own, which it holds locked while it lives. A request is *opened* there before its
-provider is called and *closed* before the end of its answer goes out, both in the same file. The files are mapped into
-memory at their full size: writing is a copy of some hundred bytes, cannot run out of space, and survives the death of
-the process. A thread syncs them to disk, so that at most ``SYNC_INTERVAL`` is lost with the machine's power.
+Each process writes to files of its own, which it holds locked while it lives; their names begin with its uid, and one
+more, ``<uid>.process``, stands for the process itself. A request is *opened* there before its provider is called and
+*closed* before the end of its answer goes out, both in the same file. The files are mapped into memory at their full
+size: writing is a copy of some hundred bytes, cannot run out of space, and survives the death of the process. A thread
+syncs them to disk, so that at most ``SYNC_INTERVAL`` is lost with the machine's power.
 
 A frame is ``magic, kind, length, CRC-32, request ULID, payload``; the CRC covers kind, ULID and payload. Readers take
 frames in order, skip what is damaged, and wait at a tail that is not whole yet.
 """
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -23,7 +25,7 @@ import msgspec
 import structlog
 
 from usage.records import Closed, Opened, Progress, Record, interrupted
-from usage.ulid import new_ulid
+from usage.ulid import new_ulid, request_id
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +38,7 @@ MAX_PAYLOAD = 64 * 1024
 CLOSE_ROOM = 4608
 SEGMENT_BYTES = 4 * 1024 * 1024
 SYNC_INTERVAL = 0.05
-LIVE, DRAINED = ".journal", ".drained"
+LIVE, DRAINED, PROCESS = ".journal", ".drained", ".process"
 
 sync = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 _encode = msgspec.msgpack.Encoder().encode
@@ -49,19 +51,14 @@ class JournalFull(Exception):
 class Segment:
     """One file of the journal, of fixed size, locked and mapped by the process that writes it."""
 
-    def __init__(self, folder: Path):
-        self.path = folder / f"{new_ulid().hex()}{LIVE}"
-        draft = self.path.with_suffix(".new")
-        # Locked before it has its name, so that nobody takes it for a dead process's.
-        self.fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def __init__(self, folder: Path, uid: str):
+        self.path = folder / f"{uid}.{new_ulid().hex()}{LIVE}"
+        self.fd = make_locked(self.path, SEGMENT_BYTES)
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX)
-            allocate(self.fd, SEGMENT_BYTES)
             self._map = mmap.mmap(self.fd, SEGMENT_BYTES)
-            draft.rename(self.path)
         except OSError:
+            self.path.unlink()
             os.close(self.fd)
-            draft.unlink(missing_ok=True)
             raise
         self.size = 0
         self.open_requests = 0
@@ -118,12 +115,19 @@ class Entry:
 
 
 class Journal:
-    """The journal of this process, written from its event loop alone."""
+    """
+    The journal of this process, written from its event loop alone.
+
+    ``uid`` is the process's: the ledger knows by it who holds what. Whoever takes the journal over returns that.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.segments = [Segment(folder)]
+        self.uid = request_id(new_ulid()).removeprefix("req_")
+        self._process_path = folder / f"{self.uid}{PROCESS}"
+        self._process_fd = make_locked(self._process_path, content=b"%d\n" % os.getpid())
+        self.segments = [Segment(folder, self.uid)]
         # Between the thread that syncs and the one that lets go of drained files.
         self._files = threading.Lock()
         self._stop = threading.Event()
@@ -150,7 +154,7 @@ class Journal:
         if self.segments and self.segments[-1].has_room(length):
             return self.segments[-1]
         try:
-            segment = Segment(self.folder)
+            segment = Segment(self.folder, self.uid)
         except OSError as error:
             raise JournalFull(str(error)) from error
         self.segments.append(segment)
@@ -159,6 +163,11 @@ class Journal:
     @property
     def bytes_waiting(self):
         return sum(segment.size for segment in self.segments)
+
+    @property
+    def is_drained(self):
+        """Whether every record is in the database and no request is open: for after the drainer's last round."""
+        return not self.segments
 
     def retired(self):
         """Segments that will not be written again."""
@@ -179,15 +188,25 @@ class Journal:
             retire(segment.path)
             segment.close()
 
-    def close(self):
-        """Sync and let go of every file: what is not drained, the next process takes over."""
+    def close(self, *, is_returned=False):
+        """
+        Sync and let go of every file: what is not drained, the next process takes over.
+
+        ``is_returned`` says that the ledger knows that this process holds nothing any more.
+        """
         self._stop.set()
         self._syncer.join()
         self._sync()
         with self._files:
+            if is_returned and self.is_drained:
+                self._process_path.unlink(missing_ok=True)
             for segment in self.segments:
                 segment.close()
             self.segments = []
+            # The last of the locks: who has it has the others.
+            if self._process_fd is not None:
+                os.close(self._process_fd)
+                self._process_fd = None
 
     def _sync_for_ever(self):
         while not self._stop.wait(SYNC_INTERVAL):
@@ -200,6 +219,24 @@ class Journal:
                     segment.sync()
                 except OSError as error:
                     log.error("journal not synced", path=str(segment.path), error=str(error))
+
+
+def make_locked(path, size=0, content=b""):
+    """Make a file of ``size`` or with ``content`` that is locked before it has its name; its descriptor."""
+    draft = path.with_suffix(".new")
+    # Nobody shall take it for a dead process's.
+    fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if size:
+            allocate(fd, size)
+        os.write(fd, content)
+        draft.rename(path)
+    except OSError:
+        os.close(fd)
+        draft.unlink(missing_ok=True)
+        raise
+    return fd
 
 
 def allocate(fd, size):
@@ -320,24 +357,49 @@ class SegmentReader:
 
 def take_over(folder: Path):
     """
-    Lock and yield, one by one, the paths of files whose processes have died.
+    Lock and yield, one by one, what dead processes have left, as the process's uid and the paths of its files.
 
-    The caller reads the file and retires it; the lock ends when the next one is asked for.
+    The caller drains and retires the files, returns what the process held, and lets it be forgotten, in that order;
+    the locks end when the next one is asked for. The uid is ``None`` for a file without a process's name.
     """
+    known = set()
+    for process in sorted(folder.glob(f"*{PROCESS}")):
+        known.add(process.stem)
+        with _locked(process) as is_dead, contextlib.ExitStack() as locks:
+            if is_dead:
+                paths = sorted(folder.glob(f"{process.stem}.*{LIVE}"))
+                if all(locks.enter_context(_locked(path)) for path in paths):
+                    yield process.stem, paths
     for path in sorted(folder.glob(f"*{LIVE}")):
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
+        if path.name.partition(".")[0] not in known:
+            with _locked(path) as is_dead:
+                if is_dead:
+                    yield None, [path]
+
+
+@contextlib.contextmanager
+def _locked(path):
+    """Hold the lock of a file that nobody else holds; whether that is so."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # It may have been drained and renamed between the listing and the lock.
-            if os.stat(path).st_ino == os.fstat(fd).st_ino:
-                yield path
+            is_ours = os.stat(path).st_ino == os.fstat(fd).st_ino
         except (BlockingIOError, FileNotFoundError):
-            pass
-        finally:
-            os.close(fd)
+            is_ours = False
+        yield is_ours
+    finally:
+        os.close(fd)
+
+
+def forget(folder: Path, uid: str):
+    """Delete what says that a dead process left something: it does not any more."""
+    (folder / f"{uid}{PROCESS}").unlink(missing_ok=True)
 
 
 def retire(path: Path):

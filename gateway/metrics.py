@@ -14,6 +14,7 @@ JOURNAL_DAMAGED = Counter(
     "comptoir_journal_damaged_bytes", "Bytes of dead processes' journals that were no valid frame."
 )
 JOURNAL_POISON = Counter("comptoir_journal_poison", "Records that the database refused for what they hold.")
+TAKEN_OVER = Counter("comptoir_processes_taken_over", "Dead processes whose journals this one has drained.")
 DRAINED = Counter("comptoir_records_drained", "Request rows written to the database.")
 DRAIN_SECONDS = Histogram("comptoir_drain_seconds", "Time to write one batch of rows.")
 DRAIN_FAILURES = Counter("comptoir_drain_failures", "Batches that the database did not take.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway import journal as journals
-from gateway.journal import HEAD, Journal, JournalFull, SegmentReader, prune, retire, take_over
+from gateway.journal import HEAD, Journal, JournalFull, SegmentReader, forget, prune, retire, take_over
 from tests.gateway.records import closed, opened
 from usage.records import Progress
 from usage.ulid import new_ulid, request_id
@@ -159,11 +159,14 @@ def test_only_files_of_dead_processes_are_taken_over(tmp_path, journal):
     done = subprocess.run([sys.executable, "-c", program], env=environment, cwd=Path(__file__).parents[2])
     assert done.returncode == -9
     taken = []
-    for path in take_over(folder):
-        reader = SegmentReader(path)
-        taken += reader.rest()
-        reader.close()
-        retire(path)
+    for uid, paths in take_over(folder):
+        for path in paths:
+            assert path.name.startswith(f"{uid}.")
+            reader = SegmentReader(path)
+            taken += reader.rest()
+            reader.close()
+            retire(path)
+        forget(folder, uid)
     assert sorted(record.closed.outcome for record in taken) == ["completed"] * 3 + ["interrupted"] * 2
     assert list(take_over(folder)) == []
     assert journal.segments[0].path.exists()
@@ -171,7 +174,7 @@ def test_only_files_of_dead_processes_are_taken_over(tmp_path, journal):
 
 def test_drained_files_are_kept_for_a_while(journal):
     written(journal, 1)
-    journal.segments.append(journals.Segment(journal.folder))
+    journal.segments.append(journals.Segment(journal.folder, journal.uid))
     (segment,) = journal.retired()
     journal.release(segment)
     (kept,) = journal.folder.glob("*.drained")
