@@ -1,5 +1,7 @@
 """Who can answer: providers, the models they sell and what those cost from which day."""
 
+from decimal import Decimal
+
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -10,6 +12,7 @@ from django.utils.translation import pgettext_lazy
 from console.ids import new_id
 from console.models import Organization
 from providers.capabilities import type_of, validate_capabilities
+from providers.currencies import validate_currency
 from providers.presets import PRESETS, kind_choices, preset_of
 from providers.rates import validate_tiers
 
@@ -29,6 +32,11 @@ def seconds():
     )
 
 
+def currency():
+    """The three letters of a currency; empty, it is filled in when the row is saved."""
+    return models.CharField(_("currency"), max_length=3, blank=True, validators=[validate_currency])
+
+
 class RemovableQuerySet(models.QuerySet):
     def current(self):
         """What has not been removed."""
@@ -42,7 +50,8 @@ class Provider(models.Model):
     ``sealed_credential`` is bound to this row and to the origin of ``base_url`` (providers.credentials): after a
     change of origin it cannot be opened and must be entered again. A removed provider keeps its row, for the requests
     that it answered, and no credential; its models are removed with it. ``renewed_at`` is when something last happened
-    that may have mended it: what failed before says nothing of it any more.
+    that may have mended it: what failed before says nothing of it any more. ``currency`` is that of new prices of its
+    models: the organization's where nothing else was said.
     """
 
     organization = models.ForeignKey(Organization, models.CASCADE, related_name="providers")
@@ -50,6 +59,7 @@ class Provider(models.Model):
     kind = models.CharField(_("kind"), max_length=20, choices=kind_choices)
     name = models.CharField(_("name"), max_length=80)
     base_url = models.URLField(_("base URL"), max_length=300)
+    currency = currency()
     sealed_credential = models.BinaryField(null=True, editable=False)
     credential_hint = models.CharField(max_length=4, blank=True, editable=False)
     approved_private_origin = models.CharField(
@@ -79,6 +89,10 @@ class Provider(models.Model):
 
     def __str__(self):
         return self.name
+
+    def save(self, *args, **kwargs):
+        self.currency = self.currency or self.organization.currency
+        super().save(*args, **kwargs)
 
     @property
     def shown_name(self):
@@ -204,16 +218,17 @@ def batch_rate():
 
 class Price(models.Model):
     """
-    What a model costs from ``valid_from`` until the next price, per million tokens, in the organization's currency.
+    What a model costs from ``valid_from`` until the next price, per million tokens, in ``currency``: its provider's.
 
-    Written once; a new price is a new row. A cache rate that is ``None`` is charged at the input rate, a batch rate
-    that is ``None`` at the rate of a plain request. ``tiers`` (``providers.rates``) replace the rates for the whole of
-    a request whose input, cached or not, passes their number of tokens. ``source`` says where the price was taken
-    from; empty, somebody typed it.
+    Where that is another than the organization's, an ``ExchangeRate`` makes a cost of it. Written once; a new price is
+    a new row. A cache rate that is ``None`` is charged at the input rate, a batch rate that is ``None`` at the rate of
+    a plain request. ``tiers`` (``providers.rates``) replace the rates for the whole of a request whose input, cached
+    or not, passes their number of tokens. ``source`` says where the price was taken from; empty, somebody typed it.
     """
 
     provider_model = models.ForeignKey(ProviderModel, models.CASCADE, related_name="prices")
     valid_from = models.DateTimeField(_("valid from"), default=timezone.now)
+    currency = currency()
     input_per_mtok = models.DecimalField(_("input"), max_digits=14, decimal_places=6)
     output_per_mtok = models.DecimalField(_("output"), max_digits=14, decimal_places=6)
     cache_read_per_mtok = models.DecimalField(_("cache read"), max_digits=14, decimal_places=6, null=True, blank=True)
@@ -246,6 +261,48 @@ class Price(models.Model):
 
     def __str__(self):
         return f"{self.provider_model} from {self.valid_from:%Y-%m-%d}"
+
+    def save(self, *args, **kwargs):
+        self.currency = self.currency or self.provider_model.provider.currency
+        super().save(*args, **kwargs)
+
+
+def new_exchange_rate_id():
+    return new_id("fx")
+
+
+class ExchangeRate(models.Model):
+    """
+    What one unit of ``from_currency`` is worth in the organization's currency, from ``valid_from`` until the next one.
+
+    Written once; a new rate is a new row, and what was charged at an older one stays as it is. ``source`` says where
+    the rate was taken from; it may be empty.
+    """
+
+    organization = models.ForeignKey(Organization, models.CASCADE, related_name="exchange_rates")
+    uid = models.CharField(max_length=40, unique=True, default=new_exchange_rate_id, editable=False)
+    from_currency = models.CharField(_("from currency"), max_length=3, validators=[validate_currency])
+    rate = models.DecimalField(
+        _("rate"), max_digits=18, decimal_places=10, validators=[MinValueValidator(Decimal("0.0000000001"))]
+    )
+    valid_from = models.DateTimeField(_("valid from"), default=timezone.now)
+    source = models.CharField(_("source"), max_length=80, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+
+    class Meta:
+        ordering = ["-valid_from", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization", "from_currency", "valid_from"],
+                name="providers_exchangerate_one_a_moment",
+                violation_error_message=_("Another rate begins at that moment."),
+            ),
+            models.CheckConstraint(name="providers_exchangerate_positive", condition=models.Q(rate__gt=0)),
+        ]
+
+    def __str__(self):
+        return f"{self.from_currency} → {self.organization.currency} from {self.valid_from:%Y-%m-%d}"
 
 
 def new_route_id():
