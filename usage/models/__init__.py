@@ -1,5 +1,6 @@
 """How much, and may it: request rows and their sums, stored responses, and what limits allow."""
 
+from usage.models.books import BooksCheck
 from usage.models.limits import (
     GatewayProcess,
     LedgerPeriod,
@@ -12,12 +13,15 @@ from usage.models.limits import (
 )
 from usage.models.requests import Outcome, RequestLog, Source, UsageRollup, UsageSource
 from usage.models.responses import StoredItem, StoredResponse
+from usage.models.webhooks import MailDelivery, Sweep, Webhook, WebhookDelivery
 
 __all__ = [
+    "BooksCheck",
     "GatewayProcess",
     "LedgerPeriod",
     "LimitAlert",
     "LimitIncrease",
+    "MailDelivery",
     "Outcome",
     "RequestLog",
     "Scope",
@@ -27,6 +31,9 @@ __all__ = [
     "SpendPeriod",
     "StoredItem",
     "StoredResponse",
+    "Sweep",
     "UsageRollup",
     "UsageSource",
+    "Webhook",
+    "WebhookDelivery",
 ]
