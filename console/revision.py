@@ -2,6 +2,7 @@
 
 from django.db.models import F
 
+from console.announcements import REVISION, announce
 from console.models import Revision
 
 
@@ -9,6 +10,7 @@ def bump_revision():
     """Move the revision on; call it in the transaction of any change to keys, providers, models or prices."""
     if not Revision.objects.filter(pk=1).update(number=F("number") + 1):
         Revision.objects.get_or_create(pk=1, defaults={"number": 1})
+    announce(REVISION)
 
 
 def current_revision():

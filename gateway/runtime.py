@@ -6,10 +6,14 @@ import sys
 
 from django.conf import settings
 
+from console.announcements import REVISION
+from gateway.admission import Admission
 from gateway.alerts import Alerts
+from gateway.announcements import Listener
 from gateway.drainer import Drainer
 from gateway.health import Health
 from gateway.journal import Journal
+from gateway.leases import Leases
 from gateway.routing import Router
 from gateway.snapshot import SnapshotKeeper
 from gateway.stored_responses import StoredResponses
@@ -20,21 +24,26 @@ _current = None
 
 
 class Runtime:
-    """Snapshot, routes, journal, drainer and the connections to providers."""
+    """Snapshot, routes, journal, drainer, leases and the connections to providers."""
 
     def __init__(self):
         self.keeper = SnapshotKeeper()
+        self.listener = Listener({REVISION: self.keeper.announced})
         self.alerts = Alerts(self.keeper)
         self.router = Router(self.keeper, Health(), self.alerts)
         self.journal = Journal(settings.JOURNAL_DIR)
         self.drainer = Drainer(self.journal, settings.JOURNAL_KEEP_HOURS)
+        self.leases = Leases(self.journal.uid)
+        self.admission = Admission(self.keeper, self.leases)
         self.upstream = Upstream()
         self.stored_responses = StoredResponses()
 
     async def start(self):
         global _current
         await asyncio.gather(self.keeper.start(), asyncio.to_thread(resolve_own_endpoints))
+        self.listener.start()
         self.drainer.start()
+        self.leases.start()
         self.alerts.start()
         # What is loaded by now stays: the collector need not look at it again, and need not look at all so often.
         gc.collect()
@@ -50,9 +59,11 @@ class Runtime:
         _current = None
         await self.upstream.close()
         await self.alerts.stop()
+        await self.listener.stop()
         await self.keeper.stop()
+        await self.leases.stop()
         self.drainer.stop()
-        self.journal.close()
+        self.journal.close(is_returned=self.leases.close(is_settled=self.journal.is_drained))
         self.stored_responses.close()
 
 

@@ -1,11 +1,12 @@
 """
 All that a request reads, in memory: keys, models, prices. Immutable, and replaced whole when the revision moves.
 
-No request writes to it. A change in the database is seen within ``POLL_INTERVAL``; a key made a moment ago is looked
-for at once.
+No request writes to it. A change in the database is seen at once where the database announces it, and else within
+``POLL_INTERVAL``; a key made a moment ago is looked for at once.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,9 @@ from providers.models import ModelRoute, ProviderAlert, ProviderModel
 from providers.origins import is_private_allowed
 from providers.targets import Route, Target
 from usage.costs import rates_of
+from usage import spending
 from usage.models import Source
+from usage.spending import Spending
 
 log = structlog.get_logger(__name__)
 
@@ -50,13 +53,15 @@ class Key:
 class Snapshot:
     """
     The state at one revision. ``routes`` maps each organization to the names that clients may ask for: models, oldest
-    first, then aliases. ``alerting`` are the providers with an open alert.
+    first, then aliases. ``alerting`` are the providers with an open alert. ``spending`` are the hard spend limits of
+    each organization that has any.
     """
 
     revision: int
     keys: dict[bytes, Key] = field(repr=False)
     routes: dict[int, dict[str, Route]] = field(repr=False)
     alerting: frozenset[int] = frozenset()
+    spending: dict[int, Spending] = field(default_factory=dict, repr=False)
 
 
 class SnapshotKeeper:
@@ -66,6 +71,7 @@ class SnapshotKeeper:
         self.current = Snapshot(-1, {}, {})
         self.checked_at = float("-inf")
         self._executor = ThreadPoolExecutor(1, "snapshot")
+        self._announced = asyncio.Event()
         self._refreshing: asyncio.Future | None = None
         self._task: asyncio.Task | None = None
         self._failing = False
@@ -80,6 +86,10 @@ class SnapshotKeeper:
         await asyncio.gather(self._task, return_exceptions=True)
         self._executor.submit(lambda: connection.close())  # this thread has another connection
         self._executor.shutdown(wait=False)
+
+    def announced(self):
+        """Look at once: somebody says that something has changed."""
+        self._announced.set()
 
     @property
     def age(self):
@@ -125,7 +135,9 @@ class SnapshotKeeper:
 
     async def _poll(self):
         while True:
-            await asyncio.sleep(POLL_INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._announced.wait(), POLL_INTERVAL)
+            self._announced.clear()
             await self.refresh()
             metrics.SNAPSHOT_AGE.set(self.age)
 
@@ -171,7 +183,7 @@ def load(revision):
         expires_at = key.expires_at.timestamp() if key.expires_at else None
         keys[bytes(key.digest)] = Key(caller, key.disabled_at is not None, expires_at)
     alerting = frozenset(ProviderAlert.objects.filter(resolved_at=None).values_list("provider_id", flat=True))
-    return Snapshot(revision, keys, routes, alerting)
+    return Snapshot(revision, keys, routes, alerting, spending.load())
 
 
 def _target(row, aliases):
