@@ -3,6 +3,7 @@
 import os
 import secrets
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -52,6 +53,31 @@ def env_secret(name):
         except OSError as error:
             raise ImproperlyConfigured(f"{name}_FILE cannot be read: {error}.") from None
     return os.environ.get(name) or None
+
+
+# How a mail server is spoken to, by the scheme of its address: plainly, turning to TLS, or in TLS from the start.
+MAIL_SCHEMES = {"smtp": {}, "smtp+starttls": {"use_tls": True}, "smtps": {"use_ssl": True}}
+MAIL_SECONDS = 10
+
+
+def env_mailers(name):
+    """Django's ``MAILERS`` for the mail server in ``NAME``, such as smtp+starttls://user:password@host:587."""
+    url = env_secret(name)
+    if not url:
+        return {}
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = parts = None
+    if not host or parts.scheme not in MAIL_SCHEMES or parts.path.strip("/") or parts.query or parts.fragment:
+        # Without the text, which holds a password.
+        raise ImproperlyConfigured(f"{name} must look like smtp+starttls://user:password@mail.example.org:587.")
+    options = {"host": host, "timeout": MAIL_SECONDS} | MAIL_SCHEMES[parts.scheme]
+    options |= {"port": port} if port else {}
+    if parts.username:
+        options |= {"username": unquote(parts.username), "password": unquote(parts.password or "")}
+    return {"default": {"BACKEND": "django.core.mail.backends.smtp.EmailBackend", "OPTIONS": options}}
 
 
 def make_folder(path):

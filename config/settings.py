@@ -8,7 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
 from django.utils.translation import gettext_lazy as _
 
-from config.env import env_bool, env_int, env_list, env_secret, env_str, make_folder, stored_secret
+from config.env import env_bool, env_int, env_list, env_mailers, env_secret, env_str, make_folder, stored_secret
 from config.logs import logging_config
 from providers.origins import InvalidBaseUrl, origin_of
 
@@ -217,6 +217,12 @@ STORAGES = {
 METRICS_TOKEN = env_secret("COMPTOIR_METRICS_TOKEN") or (None if PUBLIC_URL or LISTENS_ON_NETWORK else "")
 JOURNAL_DIR = DATA_DIR / "journal"
 JOURNAL_KEEP_HOURS = env_int("COMPTOIR_JOURNAL_KEEP_HOURS", 24, least=0, most=24 * 90)
+
+# Mail ------------------------------------------------------------------------------------------------------------
+
+# Without one, alerts are told in the console and to webhooks alone.
+MAILERS = env_mailers("EMAIL_URL")
+DEFAULT_FROM_EMAIL = env_str("COMPTOIR_EMAIL_FROM") or f"Comptoir <comptoir@{_public.hostname or 'localhost'}>"
 
 # Tasks -----------------------------------------------------------------------------------------------------------
 
