@@ -4,6 +4,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from console import audit
+from console.announcements import LEDGER, announce
 from console.revision import bump_revision
 from usage.models import LedgerPeriod, SpendLimit
 
@@ -79,3 +80,4 @@ def recall(limit):
         period=limit.period,
         end__gt=timezone.now(),
     ).update(recalled_at=timezone.now())
+    announce(LEDGER)
