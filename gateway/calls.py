@@ -72,8 +72,8 @@ class Call:
         """Seconds since the request came in."""
         return time.perf_counter() - self.received
 
-    def opened(self, target=None, price_id=None, input_estimate=None) -> Opened:
-        """The first half of its record."""
+    def opened(self, target=None, rates=None, input_estimate=None) -> Opened:
+        """The first half of its record; ``rates`` are those that it is charged by."""
         caller = self.caller
         flavour = self.flavour
         return Opened(
@@ -90,11 +90,12 @@ class Call:
             requested_model=self.model,
             provider_id=target and target.provider_id,
             provider_model_id=target and target.provider_model_id,
-            price_id=price_id,
+            price_id=rates and rates.price_id,
             upstream_model=target and target.upstream_name,
             client=self.client,
             client_retries=self.client_retries,
             input_estimate=input_estimate,
+            exchange_rate=rates and rates.exchange,
         )
 
     def estimate_input(self):

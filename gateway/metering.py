@@ -194,6 +194,7 @@ class Meter:
             "provider_model_id": fallback.provider_model_id,
             "price_id": self.rates and self.rates.price_id,
             "upstream_model": fallback.upstream_name,
+            "exchange_rate": self.rates and self.rates.exchange,
         }
 
     def _first_token_ms(self):

@@ -101,7 +101,7 @@ async def _attempt(call, plan, meter):
 
 def _opened(call, meter, runtime):
     """The journal's entry of a request that is about to go out. Raises ``GatewayError`` where there is no room."""
-    opened = call.opened(meter.target, meter.rates and meter.rates.price_id, meter.input_estimate)
+    opened = call.opened(meter.target, meter.rates, meter.input_estimate)
     try:
         entry = runtime.journal.open(call.ulid, opened)
     except JournalFull as error:

@@ -7,6 +7,7 @@ No request writes to it. A change in the database is seen at once where the data
 
 import asyncio
 import contextlib
+import datetime
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 
 import structlog
 from django.db import Error, connection
+from django.utils import timezone
 
 from console.models import ApiKey
 from console.revision import current_revision
@@ -21,11 +23,12 @@ from gateway import metrics
 from gateway.calls import Caller
 from providers.credentials import CredentialUnreadable, Secret, unseal
 from providers.endpoints import auth_headers
+from providers.exchange_rates import rates_from
 from providers.models import ModelRoute, ProviderAlert, ProviderModel
 from providers.origins import is_private_allowed
 from providers.targets import Route, Target
-from usage.costs import rates_of
 from usage import spending
+from usage.costs import exchange_of, rates_over_time
 from usage.models import Source
 from usage.spending import Spending
 
@@ -36,6 +39,8 @@ LEAST_INTERVAL = 0.05
 REFRESH_TIMEOUT = 1.0
 # Without the database, known keys go on for so long.
 USABLE_SECONDS = 600.0
+# What came in so long ago still finds the exchange rate of its moment.
+EXCHANGE_RATES_BACK = datetime.timedelta(hours=1)
 # Beyond this an unknown key may be one that was made meanwhile: not known is then not wrong.
 CURRENT_SECONDS = 2.0
 
@@ -157,8 +162,9 @@ def load(revision):
     for route in named:
         for step in route.targets.all()[:1]:
             aliases[step.provider_model_id].append(route.name)
+    exchanges = _exchanges()
     for row in rows:
-        target = targets[row.pk] = _target(row, aliases[row.pk])
+        target = targets[row.pk] = _target(row, aliases[row.pk], exchanges[row.organization_id])
         routes.setdefault(row.organization_id, {})[row.public_name] = Route(row.public_name, (target,))
     for route in named:
         steps = [step for step in route.targets.all() if step.provider_model_id in targets]
@@ -186,7 +192,15 @@ def load(revision):
     return Snapshot(revision, keys, routes, alerting, spending.load())
 
 
-def _target(row, aliases):
+def _exchanges():
+    """By organization and currency, what that is worth in the organization's own, as pairs of Unix time and rate."""
+    found = defaultdict(lambda: defaultdict(list))
+    for row in rates_from(timezone.now() - EXCHANGE_RATES_BACK):
+        found[row.organization_id][row.from_currency].append((row.valid_from.timestamp(), exchange_of(row)))
+    return found
+
+
+def _target(row, aliases, exchanges):
     provider = row.provider
     preset = provider.preset
     try:
@@ -225,5 +239,5 @@ def _target(row, aliases):
         connect_timeout=provider.connect_timeout_s,
         first_byte_timeout=provider.first_byte_timeout_s,
         idle_timeout=provider.idle_timeout_s,
-        prices=tuple((price.valid_from.timestamp(), rates_of(price)) for price in row.prices.all()),
+        prices=rates_over_time(row.prices.all(), provider.organization.currency, exchanges),
     )

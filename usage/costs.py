@@ -1,5 +1,6 @@
 """What tokens cost: integer arithmetic, rounded once a request."""
 
+import math
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -9,6 +10,10 @@ from providers.rates import field_of
 RATE_SCALE = 1_000_000
 # tokens × rate is then in 10⁻¹² of the currency; a nano is a thousand of those.
 PER_NANO = 1_000
+# An exchange rate is kept as an integer number of 10⁻¹⁰: the ten decimals of an ExchangeRate.
+EXCHANGE_SCALE = 10**10
+# What is converted by one is then in 10⁻²² of the organization's currency; a nano is so many of those.
+EXCHANGED = PER_NANO * EXCHANGE_SCALE
 # Nine thousand million of the currency: what a 64-bit column holds, and no request costs.
 CEILING_NANOS = 9 * 10**18
 KINDS = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
@@ -16,9 +21,10 @@ KINDS = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
 
 class Rates(NamedTuple):
     """
-    What a million tokens of each kind cost, in millionths of the currency. A cache rate not set is the input's.
+    What a million tokens of each kind cost, in millionths of the price's currency. A cache rate not set is the input's.
 
     ``tiers`` are pairs of a number of input tokens and the ``Rates`` of a request with more of them, highest first.
+    ``exchange`` is what that currency is worth in the organization's, where it is another.
     """
 
     price_id: int | None
@@ -28,10 +34,11 @@ class Rates(NamedTuple):
     cache_write_1h: int
     output: int
     tiers: tuple = ()
+    exchange: int | None = None
 
 
 class Term(NamedTuple):
-    """One line of an explained cost: ``tokens × rate``; the sum of all terms is in 10⁻¹² of the currency."""
+    """One line of an explained cost: ``tokens × rate``; the sum of all terms is in 10⁻¹² of the price's currency."""
 
     kind: str
     tokens: int
@@ -42,8 +49,12 @@ class Term(NamedTuple):
         return self.tokens * self.rate
 
 
-def rates_of(price, *, batch: bool = False) -> Rates:
-    """The integer rates of a ``providers.models.Price``; of a batch, those that the price has for batches."""
+def rates_of(price, *, batch: bool = False, exchange: int | None = None) -> Rates:
+    """
+    The integer rates of a ``providers.models.Price``; of a batch, those that the price has for batches.
+
+    ``exchange`` is needed where the price is not in the organization's currency.
+    """
     base = {kind: getattr(price, field_of(kind)) for kind in KINDS}
     base |= {f"batch_{kind}": getattr(price, field_of(f"batch_{kind}")) for kind in KINDS}
     tiers = tuple(
@@ -53,7 +64,42 @@ def rates_of(price, *, batch: bool = False) -> Rates:
         )
         for tier in sorted(price.tiers, key=lambda tier: -tier["above"])
     )
-    return _rates(price.pk, base, batch)._replace(tiers=tiers)
+    return _rates(price.pk, base, batch)._replace(tiers=tiers, exchange=exchange)
+
+
+def exchange_of(rate) -> int:
+    """The integer rate of a ``providers.models.ExchangeRate``."""
+    return int(rate.rate * EXCHANGE_SCALE)
+
+
+def rates_over_time(prices, currency: str, exchanges: dict) -> tuple[tuple[float, Rates | None], ...]:
+    """
+    What a model costs from which Unix time on, newest first.
+
+    ``prices`` are its prices, newest first. ``exchanges`` has pairs of a Unix time and the rate from then on, newest
+    first, by other currencies than ``currency``, the organization's. As long as there is none that a price needs, the
+    model is not priced: ``None``.
+    """
+    found, until = [], math.inf
+    for price in prices:
+        since = price.valid_from.timestamp()
+        if price.currency == currency:
+            found.append((since, rates_of(price)))
+        else:
+            found += _exchanged(price, since, until, exchanges.get(price.currency, ()))
+        until = since
+    return tuple(found)
+
+
+def _exchanged(price, since, until, steps):
+    """The rates of one price, newest first, by every exchange rate that is valid before ``until``."""
+    rates = rates_of(price)
+    for moment, exchange in steps:
+        if moment < until:
+            yield max(moment, since), rates._replace(exchange=exchange)
+            if moment <= since:
+                return
+    yield since, None
 
 
 def _rates(price_id, rates, batch):
@@ -109,16 +155,33 @@ def terms_of(tokens, rates: Rates) -> list[Term]:
 
 
 def cost_of(tokens, rates: Rates | None) -> int | None:
-    """The cost in nanos, half a nano rounded up; ``None`` where there is no price."""
+    """
+    The cost in nanos of the organization's currency, half a nano rounded up; ``None`` where there is no price.
+
+    What is priced in another currency is converted before it is rounded, once.
+    """
     if rates is None:
         return None
-    if rates.tiers:
-        rates = applied(tokens, rates)[1]
+    _price_id, uncached, cache_read, cache_write, cache_write_1h, output, tiers, exchange = rates
+    if tiers:
+        _price_id, uncached, cache_read, cache_write, cache_write_1h, output, *_rest = applied(tokens, rates)[1]
     amount = (
-        (tokens.input_tokens or 0) * rates.input
-        + (tokens.cache_read_tokens or 0) * rates.cache_read
-        + (tokens.cache_write_tokens or 0) * rates.cache_write
-        + (tokens.cache_write_1h_tokens or 0) * rates.cache_write_1h
-        + (tokens.output_tokens or 0) * rates.output
+        (tokens.input_tokens or 0) * uncached
+        + (tokens.cache_read_tokens or 0) * cache_read
+        + (tokens.cache_write_tokens or 0) * cache_write
+        + (tokens.cache_write_1h_tokens or 0) * cache_write_1h
+        + (tokens.output_tokens or 0) * output
     )
-    return min((amount + PER_NANO // 2) // PER_NANO, CEILING_NANOS)
+    if exchange is None:
+        return min((amount + PER_NANO // 2) // PER_NANO, CEILING_NANOS)
+    return min((amount * exchange + EXCHANGED // 2) // EXCHANGED, CEILING_NANOS)
+
+
+def most_of(rates: Rates, input_tokens: int, output_tokens: int) -> int:
+    """The most nanos that a request of at most so many tokens can cost, whichever of its input is cached or written."""
+    possible = [rates, *(tier for above, tier in rates.tiers if above < input_tokens)]
+    amount = max(max(each[1:5]) for each in possible) * input_tokens
+    amount += max(each.output for each in possible) * output_tokens
+    if rates.exchange is None:
+        return min(-(-amount // PER_NANO), CEILING_NANOS)
+    return min(-(-amount * rates.exchange // EXCHANGED), CEILING_NANOS)

@@ -41,6 +41,8 @@ class Opened(msgspec.Struct, array_like=True):
     input_estimate: int | None = None
     # What its cost was reserved from.
     leases: tuple[int, ...] = ()
+    # Where its price is in another currency than the organization's.
+    exchange_rate: int | None = None
 
 
 class Closed(msgspec.Struct, array_like=True):
@@ -71,6 +73,7 @@ class Closed(msgspec.Struct, array_like=True):
     price_id: int | None = None
     upstream_model: str | None = None
     dropped: str | None = None
+    exchange_rate: int | None = None
 
 
 class Progress(msgspec.Struct, array_like=True):
@@ -88,6 +91,7 @@ class Progress(msgspec.Struct, array_like=True):
     provider_model_id: int | None = None
     price_id: int | None = None
     upstream_model: str | None = None
+    exchange_rate: int | None = None
 
 
 class Record(msgspec.Struct):
@@ -117,13 +121,14 @@ def interrupted(opened: Opened, progress: Progress | None) -> Record:
         provider_model_id=progress.provider_model_id,
         price_id=progress.price_id,
         upstream_model=progress.upstream_model,
+        exchange_rate=progress.exchange_rate,
     )
     return Record(opened, closed)
 
 
 OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in {"started_us", "input_estimate", "leases"}]
 # What the second half replaces, where another target than the first has answered.
-ANSWERED_BY = ("provider_id", "provider_model_id", "price_id", "upstream_model")
+ANSWERED_BY = ("provider_id", "provider_model_id", "price_id", "upstream_model", "exchange_rate")
 CLOSED_COLUMNS = [name for name in Closed.__struct_fields__ if name not in ANSWERED_BY]
 TABLE = RequestLog._meta.db_table
 COLUMNS = [*OPENED_COLUMNS, *CLOSED_COLUMNS, "started_at"]
@@ -153,18 +158,18 @@ def write_batch(records: list[Record]) -> int:
 
 
 def _price_interrupted(records):
-    """Compute the cost of records whose process could not; the price is the one fixed when their target was asked."""
-    unpriced = {
-        record.opened.id: price_id
+    """Compute the cost of records whose process could not, by what was fixed when their target was asked."""
+    unpriced = [
+        (record.closed, answered)
         for record in records
         if record.closed.outcome == Outcome.INTERRUPTED and record.closed.cost_nanos is None
-        if (price_id := _answered_by(record).price_id)
-    }
+        if (answered := _answered_by(record)).price_id
+    ]
     if unpriced:
-        prices = Price.objects.in_bulk(set(unpriced.values()))
-        for record in records:
-            if price := prices.get(unpriced.get(record.opened.id)):
-                record.closed.cost_nanos = cost_of(record.closed, rates_of(price))
+        prices = Price.objects.in_bulk({answered.price_id for _closed, answered in unpriced})
+        for closed, answered in unpriced:
+            if price := prices.get(answered.price_id):
+                closed.cost_nanos = cost_of(closed, rates_of(price, exchange=answered.exchange_rate))
 
 
 def _answered_by(record):

@@ -1,12 +1,27 @@
+import datetime
 from decimal import Decimal
+from fractions import Fraction
+from math import floor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.models import Price
+from providers.models import ExchangeRate, Price
 from providers.tokens import TokenUsage
-from usage.costs import CEILING_NANOS, Rates, applied, cost_of, rates_of, terms_of
+from usage.costs import (
+    CEILING_NANOS,
+    EXCHANGE_SCALE,
+    PER_NANO,
+    Rates,
+    applied,
+    cost_of,
+    exchange_of,
+    most_of,
+    rates_of,
+    rates_over_time,
+    terms_of,
+)
 
 PRICE = Price(
     input_per_mtok=Decimal("3"),
@@ -17,7 +32,8 @@ PRICE = Price(
 )
 counts = st.none() | st.integers(0, 10**9)
 usages = st.builds(TokenUsage, counts, counts, counts, counts, counts, counts)
-rates = st.builds(Rates, st.none(), *[st.integers(0, 10**14)] * 5)
+exchanges = st.none() | st.integers(1, 10**18 - 1)
+rates = st.builds(Rates, st.none(), *[st.integers(0, 10**14)] * 5, exchange=exchanges)
 
 
 def test_a_cost_is_tokens_times_price_to_the_nano():
@@ -43,7 +59,9 @@ def test_half_a_nano_is_rounded_up_and_once_a_request(per_mtok, tokens, nanos):
 @given(usages, rates)
 def test_the_terms_of_a_cost_add_up_to_it(usage, rates):
     total = sum(term.amount for term in terms_of(usage, rates))
-    assert cost_of(usage, rates) == min((total + 500) // 1000, CEILING_NANOS) >= 0
+    if rates.exchange is not None:
+        total = Fraction(total * rates.exchange, EXCHANGE_SCALE)
+    assert cost_of(usage, rates) == min(floor(Fraction(total, PER_NANO) + Fraction(1, 2)), CEILING_NANOS) >= 0
 
 
 @given(usages, rates, st.sampled_from(["input", "cache_read", "cache_write", "cache_write_1h", "output"]))
@@ -110,3 +128,85 @@ def test_a_batch_takes_its_own_rates_and_else_those_of_a_plain_request():
     assert rates_of(price, batch=True)[:6] == (None, 1_500_000, 300_000, 1_500_000, 1_500_000, 15_000_000)
     assert rates_of(price, batch=True).tiers[0][1][:6] == (None, 6_000_000, 6_000_000, 6_000_000, 6_000_000, 15_000_000)
     assert rates_of(price)[:6] == (None, 3_000_000, 300_000, 3_000_000, 3_000_000, 15_000_000)
+
+
+# Other currencies ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_priced_in_another_currency_is_converted_before_it_is_rounded():
+    usage = TokenUsage(1284, 14208, 2048, 0, 812, 356)
+    euro = exchange_of(ExchangeRate(rate=Decimal("0.9231")))
+
+    # 0.0279744 dollars × 0.9231 = 0.02582316864 euros: rounding first would be off by nothing here, and below by much.
+    assert cost_of(usage, rates_of(PRICE, exchange=euro)) == 25_823_169
+
+    cheap = rates_of(Price(input_per_mtok=Decimal("0.0004"), output_per_mtok=Decimal(0)), exchange=16_000 * 10**10)
+    assert cost_of(TokenUsage(1), cheap) == 6_400
+
+
+def test_a_tier_is_converted_at_the_same_rate_as_the_rest():
+    rates = rates_of(TIERED, exchange=2 * EXCHANGE_SCALE)
+
+    for tokens in (1, 200_000, 200_001, 1_000_001):
+        assert cost_of(TokenUsage(tokens), rates) == 2 * cost_of(TokenUsage(tokens), rates_of(TIERED))
+
+
+def test_an_exchange_rate_keeps_its_ten_decimals():
+    assert exchange_of(ExchangeRate(rate=Decimal("0.0000187654"))) == 187_654
+    assert exchange_of(ExchangeRate(rate=Decimal("0.0000000001"))) == 1
+
+
+@given(usages, rates, st.lists(st.tuples(st.integers(0, 10**9), rates), max_size=2))
+def test_no_request_costs_more_than_the_most_that_was_held_for_it(usage, rates, tiers):
+    rates = rates._replace(tiers=tuple(sorted(tiers, key=lambda tier: -tier[0])))
+    most = most_of(rates, sum(count or 0 for count in usage_input(usage)), usage.output_tokens or 0)
+
+    assert cost_of(usage, rates) <= most <= CEILING_NANOS
+
+
+def usage_input(usage):
+    return usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens
+
+
+def at(day):
+    return datetime.datetime(2026, 5, day, tzinfo=datetime.UTC)
+
+
+def price_from(day, currency, amount):
+    return Price(currency=currency, valid_from=at(day), input_per_mtok=Decimal(amount), output_per_mtok=Decimal(0))
+
+
+def charged_on(prices, exchanges):
+    """What a million tokens cost at the noon of each day of a week of which the organization counts in euros."""
+    history = rates_over_time(prices, "EUR", exchanges)
+    assert [moment for moment, _rates in history] == sorted((moment for moment, _rates in history), reverse=True)
+
+    def rates_at(moment):
+        return next((rates for since, rates in history if since <= moment), None)
+
+    noons = [at(day).timestamp() + 43_200 for day in range(1, 8)]
+    return [nanos and nanos / 10**9 for nanos in (cost_of(TokenUsage(10**6), rates_at(noon)) for noon in noons)]
+
+
+def test_a_price_in_the_organizations_currency_needs_no_rate():
+    assert charged_on([price_from(2, "EUR", 3)], {}) == [None, 3, 3, 3, 3, 3, 3]
+    assert rates_over_time([price_from(2, "EUR", 3)], "EUR", {})[0][1].exchange is None
+
+
+def test_each_moment_has_the_price_and_the_rate_of_that_moment():
+    prices = [price_from(5, "USD", 10), price_from(2, "USD", 1)]
+    rates = [(at(6).timestamp(), 3 * EXCHANGE_SCALE), (at(3).timestamp(), 2 * EXCHANGE_SCALE)]
+
+    # Of the 2nd there is a price and no rate: it is not priced, which is not the same as free.
+    assert charged_on(prices, {"USD": rates}) == [None, None, 2, 2, 20, 30, 30]
+
+
+def test_a_rate_of_another_currency_makes_no_price():
+    assert charged_on([price_from(1, "USD", 1)], {"GBP": [(at(1).timestamp(), EXCHANGE_SCALE)]}) == [None] * 7
+
+
+def test_a_price_may_leave_the_currency_of_the_one_before():
+    prices = [price_from(6, "EUR", 5), price_from(4, "USD", 4), price_from(1, "EUR", 1)]
+    rates = [(at(1).timestamp(), 2 * EXCHANGE_SCALE)]
+
+    assert charged_on(prices, {"USD": rates}) == [1, 1, 1, 8, 8, 5, 5]

@@ -41,6 +41,7 @@ class RequestLog(models.Model):
     Its foreign keys carry no database constraint: history outlives what it speaks of, and no row can block a drain.
     ``id`` is ``req_`` and a ULID, so its order is the order in time. Token counters are disjoint (``reasoning_tokens``
     is a part of ``output_tokens``); ``None`` is unknown. ``cost_nanos`` is ``None`` where the model had no price.
+    ``exchange_rate`` is what its price's currency was worth in the organization's, where that is another.
     """
 
     id = models.CharField(primary_key=True, max_length=32)
@@ -84,6 +85,7 @@ class RequestLog(models.Model):
     reasoning_tokens = models.BigIntegerField(null=True)
     usage_source = models.CharField(max_length=12, choices=UsageSource)
     cost_nanos = models.BigIntegerField(null=True)
+    exchange_rate = models.BigIntegerField(null=True, help_text="In 10⁻¹⁰, as usage.costs has it.")
 
     started_at = models.DateTimeField()
     duration_ms = models.PositiveIntegerField()
