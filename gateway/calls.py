@@ -56,6 +56,10 @@ class Call:
     size: int = 0
     sequence: int = -1
     plan: object = None
+    # What it holds of spend limits, and whether its caller takes a shorter answer where the whole cannot be afforded.
+    reservation: object = None
+    takes_less: bool = False
+    limit_headers: list = field(default_factory=list)
     # Kinds of what is no text in it, where somebody has looked.
     media: frozenset | None = None
     ulid: bytes = field(default_factory=new_ulid)
@@ -96,9 +100,13 @@ class Call:
             client_retries=self.client_retries,
             input_estimate=input_estimate,
             exchange_rate=rates and rates.exchange,
+            leases=self.reservation.lease_ids if self.reservation is not None else (),
         )
 
     def estimate_input(self):
         """A rough token count of the prompt, four bytes a token: for a request whose process dies under it."""
-        fields = self.fields
-        return sum(len(bytes(fields[name])) for name in self.format.PROMPT_FIELDS if name in fields) // 4
+        fields, size = self.fields, 0
+        for name in self.format.PROMPT_FIELDS:
+            if name in fields:
+                size += len(fields[name])
+        return size // 4

@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from django.utils.translation import gettext, gettext_noop, override
 
+from console.formatting import money
 from providers import errors as upstream
 from providers.request_body import InvalidRequest, Term
 
@@ -176,6 +177,90 @@ def not_ready():
         _("The server cannot look keys up at the moment: its database does not answer."),
         headers=[(b"retry-after", b"5")],
     )
+
+
+PERIODS = {"day": _("daily"), "week": _("weekly"), "month": _("monthly")}
+SCOPES = {
+    "organization": _("organization"),
+    "workspace": _("workspace"),
+    "api_key": _("API key"),
+    "member": _("member"),
+}
+
+
+def _named(limit):
+    return {"period": Term(PERIODS[limit.period]), "scope": Term(SCOPES[limit.scope]), "name": limit.name}
+
+
+def spend_limit_reached(limit, spending, key, grant, asked):
+    """
+    A hard spend limit has not enough left for a request that can cost ``asked`` nanos; ``grant`` says how it stands.
+
+    Waiting does not help, so nobody should try again.
+    """
+    amounts = {"amount": grant.amount, "spent": grant.settled, "held": grant.held, "asked": asked}
+    return GatewayError(
+        429,
+        "insufficient_quota",
+        _(
+            "The %(period)s spend limit (%(scope)s “%(name)s”) does not allow this request: %(spent)s of %(amount)s "
+            "are spent, %(held)s are held for requests under way, and it could cost up to %(asked)s. "
+            "It begins anew on %(reset)s."
+        ),
+        values=_named(limit)
+        | {name: Money(nanos, spending.currency) for name, nanos in amounts.items()}
+        | {"reset": f"{key.end.astimezone(spending.calendar.zone):%Y-%m-%d %H:%M} ({spending.time_zone})"},
+        headers=[NO_RETRY],
+        openai_type="insufficient_quota",
+    )
+
+
+def nothing_allowed(limit):
+    """A spend limit of zero."""
+    return GatewayError(
+        429,
+        "insufficient_quota",
+        _("The %(period)s spend limit (%(scope)s “%(name)s”) is zero: no request is allowed."),
+        values=_named(limit),
+        headers=[NO_RETRY],
+        openai_type="insufficient_quota",
+    )
+
+
+def unpriced_model(name):
+    """What a model without a price costs cannot be limited."""
+    return GatewayError(
+        403,
+        "model_not_priced",
+        _(
+            "The model “%(model)s” has no price, and a spend limit applies. An administrator can enter its price, or "
+            "let models without one pass."
+        ),
+        values={"model": name},
+        param="model",
+        headers=[NO_RETRY],
+    )
+
+
+def ledger_unavailable():
+    return GatewayError(
+        503,
+        "limits_unavailable",
+        _("The server cannot check a spend limit at the moment: its database does not answer."),
+        headers=[(b"retry-after", b"5")],
+    )
+
+
+class Money:
+    """An amount of nanos that is written as the language of the moment writes it."""
+
+    def __init__(self, nanos, currency):
+        self.nanos, self.currency = nanos, currency
+
+    def __str__(self):
+        # As many decimals as it takes to say all of it.
+        extra = next(n for n in range(8) if n == 7 or not self.nanos % 10 ** (7 - n))
+        return money(self.nanos, self.currency, extra_digits=extra)
 
 
 def unusable_provider(name):

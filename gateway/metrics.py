@@ -18,6 +18,7 @@ TAKEN_OVER = Counter("comptoir_processes_taken_over", "Dead processes whose jour
 DRAINED = Counter("comptoir_records_drained", "Request rows written to the database.")
 DRAIN_SECONDS = Histogram("comptoir_drain_seconds", "Time to write one batch of rows.")
 DRAIN_FAILURES = Counter("comptoir_drain_failures", "Batches that the database did not take.")
+OVERRUNS = Counter("comptoir_overruns", "Requests that cost more than was held for them, whatever they were told.")
 LEDGER_FAILURES = Counter("comptoir_ledger_failures", "Questions to the ledger of spending that were not answered.")
 SNAPSHOT_AGE = Gauge("comptoir_snapshot_age_seconds", "Since keys, models and prices were last known to be current.")
 

@@ -35,28 +35,31 @@ async def complete(call, runtime):
     Yield the bytes of the answer to ``call`` in its caller's format.
 
     Raises ``GatewayError``: before the first bytes where the call is refused or its provider fails, after them where
-    the provider's answer breaks off. Hold it in ``contextlib.aclosing``, so that leaving it ends the provider's work.
+    the provider's answer breaks off; ``InvalidRequest`` for what the caller got wrong. Hold it in
+    ``contextlib.aclosing``, so that leaving it ends the provider's work.
     """
     plan = call.plan = await runtime.router.plan(call)
     meter = Meter(call, count_prompt, call.estimate_input())
+    await runtime.admission.admit(call, plan)
     try:
         exchange = await _exchange(call, plan, meter)
-    except InvalidRequest as error:
-        raise errors.invalid(error) from None
-    entry = _opened(call, meter, runtime)
+        entry = _opened(call, meter, runtime)
+    except BaseException:
+        runtime.admission.settle(call, 0)
+        raise
     first = None
     try:
         exchange, first = await _begun(exchange, entry, runtime)
         if exchange.is_complete:
             # Before its end goes out, so that no caller holds an answer that could still lose its record.
             meter.completed()
-            _record(call, meter, entry)
+            _record(call, meter, entry, runtime)
         yield first
         if not exchange.is_complete:
             async for chunk in exchange.rest(entry):
                 if exchange.is_complete:
                     meter.completed()
-                    _record(call, meter, entry)
+                    _record(call, meter, entry, runtime)
                 yield chunk
             await exchange.finish()
     except ProviderError as error:
@@ -72,7 +75,7 @@ async def complete(call, runtime):
     finally:
         exchange.close()
         if call.closed is None:
-            _record(call, meter, entry)
+            _record(call, meter, entry, runtime)
 
 
 async def _exchange(call, plan, meter):
@@ -125,6 +128,9 @@ async def _begun(exchange, entry, runtime):
             first = await (plan.in_time(beginning) if plan.retried else beginning)
         except ProviderError as error:
             exchange = await _another(exchange, entry, error)
+        except BaseException:
+            exchange.close()
+            raise
         else:
             runtime.router.succeeded(plan)
             return exchange, first
@@ -151,13 +157,14 @@ async def _another(failed, entry, error):
     raise error
 
 
-def _record(call, meter, entry):
+def _record(call, meter, entry, runtime):
     """Close the request's record, once."""
     if call.closed is None:
         if meter.outcome is None:
             meter.failed(errors.internal())
         call.closed = meter.closed()
         entry.close(call.closed)
+        runtime.admission.settle(call, call.closed.cost_nanos)
         metrics.REQUESTS.in_flight -= 1
         metrics.REQUESTS.ended(call.format.NAME, call.closed)
 
@@ -247,15 +254,8 @@ class Exchange:
         Ask, and return the first bytes for the caller: the whole of an answer that is not streamed.
 
         While another target could answer, a stream's first word is waited for. ``is_complete`` says that there is no
-        more. Raises ``ProviderError``; nothing has gone to the caller then, and the exchange is closed.
+        more. Raises ``ProviderError``; nothing has gone to the caller then.
         """
-        try:
-            return await self._begin(upstream)
-        except BaseException:
-            self.close()
-            raise
-
-    async def _begin(self, upstream):
         self.response = await self._open(upstream)
         self.meter.upstream_request_id = self.adapter.request_id(self.response)
         self.call.answer_headers = self.call.flavour.headers(self.call, self.target, self.response.headers)

@@ -67,6 +67,11 @@ class Plan:
         self._ask(targets[0])
 
     @property
+    def targets(self):
+        """The targets that may still be asked, the current one first."""
+        return [self.target, *self._later]
+
+    @property
     def has_others(self):
         """Whether another target is left to be asked."""
         return bool(self._later)

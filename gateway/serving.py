@@ -45,6 +45,7 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
     http.answer_headers = http.flavour.headers(call)
     try:
         call.provider_headers = http.provider_headers()
+        call.takes_less = http.header(b"x-comptoir-lower-max-tokens") == b"true"
         call.rules = call.provider_headers.get("anthropic-version")
         body = await http.body()
         call.size = len(body)
@@ -80,7 +81,7 @@ async def _answer(http, call, runtime, through):
             if through is not None:
                 chunks = through(call, chunks)
             async for chunk in chunks:
-                http.answer_headers = call.answer_headers
+                http.answer_headers = call.answer_headers + call.limit_headers
                 if call.stream:
                     await http.stream(chunk, STREAM_HEADERS, dropped=call.dropped)
                 else:

@@ -14,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from console import audit
+from console.announcements import LEDGER, announce
 from console.models import Organization
 from console.revision import bump_revision
 from usage.calendar import calendar_of
@@ -37,27 +38,29 @@ class Key(NamedTuple):
     end: datetime.datetime
 
 
-class Ask(NamedTuple):
-    """
-    What a process asks of one interval: at least ``need`` nanos for a request that waits, at best ``want``.
+class Want(NamedTuple):
+    """A request that waits: the intervals that it counts in, and the most that it can cost."""
 
-    ``largest`` is the most that it has reserved for one request.
-    """
+    keys: tuple[Key, ...]
+    nanos: int
 
-    key: Key
-    need: int
-    want: int
-    largest: int = 0
+
+class Ahead(NamedTuple):
+    """What a process has of an interval at hand, how much it would like to have, and the largest request so far."""
+
+    at_hand: int
+    target: int
+    largest: int
 
 
 class Grant(NamedTuple):
     """
-    What became of an ``Ask``: the process's lease as it is now, and what stands against it.
+    What a process holds of an interval after it asked, and what stands against it.
 
-    ``granted`` and ``released`` are the sums of the lease's whole life. ``amount`` is the limit at that moment, and
+    ``granted`` and ``released`` are the sums of its lease's whole life. ``amount`` is the limit at that moment, and
     ``None`` where there is no hard one any more; ``settled`` what was spent, ``held`` what leases hold, ``others`` what
     of it is not this process's. ``is_tight`` says that nothing was handed out ahead, and that what is left over must
-    come back at once; ``others_idle`` that another process may give some back; ``processes`` how many there are.
+    come back at once; ``others_idle`` that another process may give some back.
     """
 
     lease_id: int
@@ -69,7 +72,6 @@ class Grant(NamedTuple):
     others: int
     is_tight: bool
     others_idle: bool
-    processes: int
 
     @property
     def free(self):
@@ -193,31 +195,37 @@ def renew(uid):
 
 
 @transaction.atomic
-def draw(uid, asks: list[Ask]) -> list[Grant]:
+def draw(uid, wants: list[Want], ahead: dict[Key, Ahead]) -> tuple[list[Key | None], dict[Key, Grant]]:
     """
-    Grant the process what each ask can have, in their order: all that is needed, or none where that is too much.
+    Grant the process what those who wait need, each in all its intervals or in none, and something ahead of need.
 
-    Grants commit durably before anything is reserved from them. Raises ``django.db.Error``.
+    Returns for each of ``wants`` the interval that has not enough for it, or ``None``; and how each interval stands.
+    Every key of ``wants`` is one of ``ahead``. What is granted commits before anything is reserved from it. Raises
+    ``django.db.Error``.
     """
-    ids = _ids_of([ask.key for ask in asks])
+    ids = _ids_of(ahead)
     intervals = _lock(ids.values())
     limits = {
         (limit.organization_id, limit.scope, limit.scope_id, limit.period): limit
         for limit in SpendLimit.objects.filter(
-            organization_id__in={ask.key.organization_id for ask in asks},
-            scope_id__in={ask.key.scope_id for ask in asks},
+            organization_id__in={key.organization_id for key in ahead},
+            scope_id__in={key.scope_id for key in ahead},
             is_hard=True,
         )
     }
     leases = {
         lease.ledger_period_id: lease for lease in SpendLease.objects.filter(process=uid, ledger_period__in=intervals)
     }
-    processes = _count_living()
-    now = timezone.now()
-    return [
-        _grant(uid, ask, intervals[ids[ask.key]], limits.get(ask.key[:4]), leases.get(ids[ask.key]), processes, now)
-        for ask in asks
-    ]
+    processes, now = _count_living(), timezone.now()
+    drawers = {}
+    for key, held in ahead.items():
+        interval, limit = intervals[ids[key]], limits.get(key[:4])
+        lease = leases.get(interval.pk) or SpendLease(ledger_period=interval, process_id=uid, created_at=now)
+        drawers[key] = _Drawer(interval, lease, limit and limit.amount_at(now), held)
+    short = [_grant(want, drawers) for want in wants]
+    for key in set(short) - {None}:
+        drawers[key].recall(uid, now)
+    return short, {key: drawer.finish(processes, now) for key, drawer in drawers.items()}
 
 
 def _count_living():
@@ -225,47 +233,78 @@ def _count_living():
     return max(GatewayProcess.objects.filter(ended_at=None, seen_at__gte=since).count(), 1)
 
 
-def _grant(uid, ask, interval, limit, lease, processes, now):
-    settled, held = interval.settled_nanos, interval.leased_nanos
-    if limit is None:
-        return Grant(0, 0, 0, None, settled, held, 0, False, False, processes)
-    amount = limit.amount_at(now)
-    free = amount - settled - held
-    is_tight = free < TIGHT * processes * max(ask.need, ask.largest)
-    granted = 0
-    if free >= ask.need:
-        # Never more than a half of a process's share, so that the others find something too.
-        granted = ask.need if is_tight else max(ask.need, min(ask.want, free // (2 * processes)))
-    if lease is None:
-        lease = SpendLease(ledger_period=interval, process_id=uid, created_at=now)
-    if granted or lease.pk is None:
-        lease.granted_nanos += granted
-        lease.remaining_nanos += granted
-        lease.has_idle = lease.has_idle or granted > ask.need
-        lease.state, lease.changed_at = SpendLease.State.OPEN, now
-        lease.save()
-        held += granted
-        # Where there is enough to hand out ahead, nobody need give anything back.
-        recalled_at = interval.recalled_at if is_tight else None
-        LedgerPeriod.objects.filter(pk=interval.pk).update(leased_nanos=held, recalled_at=recalled_at)
-    others_idle = False
-    if granted < ask.need:
-        others = SpendLease.objects.filter(ledger_period=interval, state=SpendLease.State.OPEN).exclude(process=uid)
-        others_idle = others.filter(has_idle=True, remaining_nanos__gt=0).exists()
-        if others_idle:
-            LedgerPeriod.objects.filter(pk=interval.pk).update(recalled_at=now)
-    return Grant(
-        lease.pk,
-        lease.granted_nanos,
-        lease.released_nanos,
-        amount,
-        settled,
-        held,
-        held - lease.remaining_nanos,
-        is_tight,
-        others_idle,
-        processes,
-    )
+def _grant(want, drawers):
+    """Take what a request needs from all its intervals, and nothing where one of them is short: that one's key."""
+    for key in want.keys:
+        if not drawers[key].has(want.nanos):
+            return key
+    for key in want.keys:
+        drawers[key].take(want.nanos)
+    return None
+
+
+class _Drawer:
+    """One interval while a process draws from it; its row is locked."""
+
+    def __init__(self, interval, lease, amount, ahead):
+        self.interval, self.lease, self.amount = interval, lease, amount
+        self.at_hand, self.target, self.largest = ahead
+        self.free = 0 if amount is None else amount - interval.settled_nanos - interval.leased_nanos
+        self.granted = 0
+        self.others_idle = False
+        self.recalled_at = interval.recalled_at
+
+    def has(self, nanos):
+        return self.amount is None or nanos <= max(self.at_hand, 0) + self.free
+
+    def take(self, nanos):
+        if self.amount is None:
+            return
+        used = min(nanos, max(self.at_hand, 0))
+        self.at_hand -= used
+        self.free -= nanos - used
+        self.granted += nanos - used
+
+    def recall(self, uid, now):
+        """Ask other processes for what lies idle at them, where there is such."""
+        leases = SpendLease.objects.filter(ledger_period=self.interval, state=SpendLease.State.OPEN, has_idle=True)
+        self.others_idle = leases.exclude(process=uid).filter(remaining_nanos__gt=0).exists()
+        if self.others_idle:
+            self.recalled_at = now
+            announce(LEDGER)
+
+    def finish(self, processes, now):
+        """Hand out ahead what can be spared, write what has changed and say how it stands."""
+        interval, lease = self.interval, self.lease
+        if self.amount is None:
+            return Grant(0, 0, 0, None, interval.settled_nanos, interval.leased_nanos, 0, False, False)
+        is_tight = self.free < TIGHT * processes * self.largest
+        spare = 0
+        if not is_tight:
+            # Half of a process's share at most, so that the others find something too.
+            spare = max(min(self.target - self.at_hand, self.free // (2 * processes)), 0)
+            # Where there is enough to hand out ahead, nobody need give anything back.
+            self.recalled_at = None
+        if self.granted or spare or lease.pk is None:
+            lease.granted_nanos += self.granted + spare
+            lease.remaining_nanos += self.granted + spare
+            lease.has_idle = lease.has_idle or spare > 0
+            lease.state, lease.changed_at = SpendLease.State.OPEN, now
+            lease.save()
+        held = interval.leased_nanos + self.granted + spare
+        if held != interval.leased_nanos or self.recalled_at != interval.recalled_at:
+            LedgerPeriod.objects.filter(pk=interval.pk).update(leased_nanos=held, recalled_at=self.recalled_at)
+        return Grant(
+            lease.pk,
+            lease.granted_nanos,
+            lease.released_nanos,
+            self.amount,
+            interval.settled_nanos,
+            held,
+            held - lease.remaining_nanos,
+            is_tight,
+            self.others_idle,
+        )
 
 
 @transaction.atomic

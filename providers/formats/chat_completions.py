@@ -15,6 +15,8 @@ _ = gettext_noop
 NAME = "chat_completions"
 DIALECT = openai
 PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
+# Where a request says how long its answer may get.
+MAX_TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
 DONE = b"data: [DONE]\n\n"
 
 

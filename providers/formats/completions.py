@@ -24,6 +24,8 @@ _ = gettext_noop
 NAME = "completions"
 DIALECT = openai
 PROMPT_FIELDS = ("prompt", "suffix")
+# Where a request says how long its answer may get.
+MAX_TOKENS_FIELDS = ("max_tokens",)
 
 
 def read_request(fields, rules=None):

@@ -18,6 +18,8 @@ _ = gettext_noop
 NAME = "messages"
 DIALECT = anthropic
 PROMPT_FIELDS = ("system", "messages", "tools")
+# Where a request says how long its answer may get.
+MAX_TOKENS_FIELDS = ("max_tokens",)
 LIMIT = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 # From this version on a request may not sample, quote its own user or hold documents that the model wrote.
 STRICT_VERSION = "2026-10-21"

@@ -16,6 +16,8 @@ _ = gettext_noop
 NAME = "responses"
 DIALECT = openai
 PROMPT_FIELDS = ("instructions", "input", "tools")
+# Where a request says how long its answer may get.
+MAX_TOKENS_FIELDS = ("max_output_tokens",)
 ENCRYPTED = "reasoning.encrypted_content"
 # Sound comes as base64 under the same name as text does.
 NOT_TEXT = {"response.audio.delta", "response.output_audio.delta"}

@@ -11,7 +11,7 @@ from tests.factories import make_api_key
 from tests.gateway.records import closed, opened
 from usage import ledger
 from usage.calendar import Calendar, calendar_of
-from usage.ledger import Ask, Key
+from usage.ledger import Ahead, Key, Want
 from usage.models import GatewayProcess, LedgerPeriod, Scope, SpendLease, SpendLimit, SpendPeriod
 from usage.records import Record, write_batch
 from usage.spend_limits import set_spend_limit
@@ -80,20 +80,41 @@ def test_every_scope_and_period_of_a_request_is_settled_once(workspace):
     assert ledger.disagreements() == []
 
 
+def draw(uid, *keys, need=0, target=0, at_hand=0):
+    """What a process gets that needs so much in each of ``keys``: the one that is short, and the first one's grant."""
+    wants = [Want(keys, need)] if need else []
+    short, grants = ledger.draw(uid, wants, {key: Ahead(at_hand, target, need) for key in keys})
+    return (short[0] if short else None), grants[keys[0]]
+
+
 def test_a_lease_is_never_more_than_what_is_left(workspace):
     organization = workspace.organization
     limit(organization, 100)
     key = interval(organization)
-    (grant,) = ledger.draw(process(), [Ask(key, 30, 1_000)])
-    assert (grant.granted, grant.held, grant.is_tight) == (30, 30, True)
-    (grant,) = ledger.draw("one", [Ask(key, 80, 80)])
-    assert (grant.granted, grant.free, grant.others_idle) == (30, 70, False)
+    short, grant = draw(process(), key, need=30, target=1_000)
+    assert (short, grant.granted, grant.held, grant.is_tight) == (None, 30, 30, True)
+    short, grant = draw("one", key, need=80)
+    assert (short, grant.granted, grant.free, grant.others_idle) == (key, 30, 70, False)
     spend(workspace, 25, [grant.lease_id])
     assert (book(key).settled_nanos, book(key).leased_nanos) == (25, 5)
     ledger.give_back({grant.lease_id: 5})
-    (grant,) = ledger.draw("one", [Ask(key, 75, 75)])
-    assert (grant.granted, grant.released, grant.free) == (105, 5, 0)
+    short, grant = draw("one", key, need=75)
+    assert (short, grant.granted, grant.released, grant.free) == (None, 105, 5, 0)
     assert ledger.disagreements() == []
+
+
+def test_a_request_takes_from_all_its_intervals_or_from_none(workspace):
+    organization = workspace.organization
+    limit(organization, 100)
+    limit(organization, 10, scope=Scope.WORKSPACE, scope_id=workspace.pk)
+    wide, narrow = interval(organization), interval(organization, Scope.WORKSPACE, workspace.pk)
+    short, grants = ledger.draw(
+        process(),
+        [Want((wide, narrow), 8), Want((wide, narrow), 8), Want((wide,), 90)],
+        {wide: Ahead(0, 0, 90), narrow: Ahead(2, 0, 8)},
+    )
+    assert short == [None, narrow, None]
+    assert (grants[wide].held, grants[narrow].held) == (98, 6)
 
 
 def test_a_slice_is_half_of_a_process_share_and_is_asked_back(workspace):
@@ -102,25 +123,25 @@ def test_a_slice_is_half_of_a_process_share_and_is_asked_back(workspace):
     key = interval(organization)
     process("one")
     process("two")
-    (first,) = ledger.draw("one", [Ask(key, 10, 10_000)])
-    assert first.granted == 250
+    _, first = draw("one", key, need=10, target=10_000)
+    assert first.granted == 10 + 990 // 4
     assert ledger.recalled("one") == []
-    (second,) = ledger.draw("two", [Ask(key, 800, 800)])
-    assert (second.granted, second.others, second.others_idle) == (0, 250, True)
+    short, second = draw("two", key, need=800)
+    assert (short, second.granted, second.others, second.others_idle) == (key, 0, 257, True)
     assert ledger.recalled("one") == [first.lease_id]
-    ledger.give_back({first.lease_id: 240})
+    ledger.give_back({first.lease_id: 247})
     assert ledger.recalled("one") == []
-    (second,) = ledger.draw("two", [Ask(key, 800, 800)])
-    assert (second.granted, second.held) == (800, 810)
+    short, second = draw("two", key, need=800)
+    assert (short, second.granted, second.held) == (None, 800, 810)
 
 
 def test_no_limit_and_a_soft_one_need_no_lease(workspace):
     key = interval(workspace.organization)
-    (grant,) = ledger.draw(process(), [Ask(key, 5, 5)])
-    assert grant.amount is None
+    short, grant = draw(process(), key, need=5)
+    assert (short, grant.amount) == (None, None)
     limit(workspace.organization, 1, is_hard=False)
-    (grant,) = ledger.draw("one", [Ask(key, 5, 5)])
-    assert grant.amount is None
+    short, grant = draw("one", key, need=5)
+    assert (short, grant.amount) == (None, None)
     assert not SpendLease.objects.exists()
 
 
@@ -130,15 +151,16 @@ def test_what_was_granted_on_top_counts_until_it_ends(workspace):
         raised_nanos=90, raised_until=timezone.now() + datetime.timedelta(hours=1)
     )
     key = interval(workspace.organization)
-    assert ledger.draw(process(), [Ask(key, 100, 100)])[0].granted == 100
+    assert draw(process(), key, need=100)[1].granted == 100
     SpendLimit.objects.update(raised_until=timezone.now())
-    assert ledger.draw("one", [Ask(key, 1, 1)])[0].free == -90
+    short, grant = draw("one", key, need=1)
+    assert (short, grant.free) == (key, -90)
 
 
 def test_what_a_dead_process_held_is_free_once_its_journal_is_drained(workspace):
     limit(workspace.organization, 100)
     key = interval(workspace.organization)
-    (grant,) = ledger.draw(process(), [Ask(key, 60, 60)])
+    _, grant = draw(process(), key, need=60)
     spend(workspace, 20, [grant.lease_id])
     ledger.close_process("one")
     ledger.close_process("one")
@@ -151,11 +173,11 @@ def test_what_a_dead_process_held_is_free_once_its_journal_is_drained(workspace)
 def test_what_a_lost_process_held_stays_counted_until_it_is_seen_again(workspace):
     limit(workspace.organization, 100)
     key = interval(workspace.organization)
-    ledger.draw(process(), [Ask(key, 60, 60)])
+    draw(process(), key, need=60)
     GatewayProcess.objects.update(seen_at=timezone.now() - datetime.timedelta(minutes=16))
     assert ledger.mark_orphans() == 1
     assert SpendLease.objects.get(process="one").state == "orphaned"
-    assert ledger.draw(process("two"), [Ask(key, 41, 41)])[0].granted == 0
+    assert draw(process("two"), key, need=41)[0] == key
     ledger.renew("one")
     assert SpendLease.objects.get(process="one").state == "open"
 
@@ -189,10 +211,12 @@ def test_many_processes_never_hold_more_than_there_is(workspace):
                 key_id = rng.choice(key_ids)
                 key = interval(organization, Scope.API_KEY, key_id, "day")
                 hold = rng.randint(50, 300)
-                grants = ledger.draw(uid, [Ask(each, hold, hold * 2) for each in (*month, key)])
-                held = dict(SpendLease.objects.filter(process=uid).values_list("pk", "remaining_nanos"))
-                if all(held[grant.lease_id] >= hold for grant in grants):
-                    spend(workspace, rng.randint(1, hold), [g.lease_id for g in grants], api_key_id=key_id)
+                keys = (*month, key)
+                (short,), grants = ledger.draw(
+                    uid, [Want(keys, hold)], {each: Ahead(0, 2 * hold, 300) for each in keys}
+                )
+                if short is None:
+                    spend(workspace, rng.randint(1, hold), [grants[each].lease_id for each in keys], api_key_id=key_id)
                 ledger.give_back(dict(SpendLease.objects.filter(process=uid).values_list("pk", "remaining_nanos")))
         finally:
             connection.close()

@@ -1,0 +1,433 @@
+"""
+What this process may spend without asking: slices of every limited interval, drawn from the ledger ahead of need.
+
+A request reserves the most it can cost in memory, in every interval that it counts in, or waits for the ledger. The
+event loop alone reads and writes accounts; a thread of its own speaks with the database.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import structlog
+from django.db import Error, connection
+
+from gateway import metrics
+from usage import ledger
+from usage.ledger import LEASE_SECONDS, Ahead, Key, Want
+
+log = structlog.get_logger(__name__)
+
+# A process that could not say that it lives stops spending so long before it is taken for lost.
+SPENDABLE_SECONDS = LEASE_SECONDS - 60
+RENEW_SECONDS = 60.0
+HOUSE_SECONDS = 15.0
+# How often others are listened to that ask for what lies idle here.
+RECALL_SECONDS = 0.5
+# What is drawn ahead lasts for so long, or for so many of the largest requests.
+AHEAD_SECONDS = 450
+AHEAD_REQUESTS = 10
+# An interval that nobody has spent in for so long needs nothing ahead; the next one is drawn so long before it begins.
+IDLE_SECONDS = 600.0
+MOST_WAITING = 200
+FORGET_SECONDS = 3600.0
+RETURN_TIMEOUT = 5.0
+# While the ledger has nothing, it is asked again so often: until nobody can give back, or a request has waited enough.
+AGAIN_SECONDS = 0.06
+LEAST_PAUSE = 0.01
+SETTLING_SECONDS = 0.15
+LONGEST_WAIT = 2.0
+# A clock that goes on while the machine sleeps, where there is one.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def _now():
+    return time.clock_gettime(_CLOCK)
+
+
+class Exhausted(Exception):
+    """A limit has not enough left for a request, whoever gives back what they do not need."""
+
+    def __init__(self, key: Key, grant):
+        super().__init__(key)
+        self.key = key
+        self.grant = grant
+
+
+class Unavailable(Exception):
+    """The ledger does not answer, and what was drawn ahead is used up."""
+
+
+class Account:
+    """
+    What this process holds of one interval: ``granted - released - held - spent`` is ``free``.
+
+    ``held`` is reserved by requests under way, ``spent`` what its requests have cost, whether that is settled or not.
+    """
+
+    __slots__ = (
+        "burn", "calendar", "end", "free", "granted", "held", "is_tight", "key", "largest", "lease_id", "low",
+        "noted_at", "noted_spent", "released", "spent", "start", "used_at",
+    )  # fmt: skip
+
+    def __init__(self, key: Key, calendar):
+        self.key = key
+        self.calendar = calendar
+        self.start, self.end = key.start.timestamp(), key.end.timestamp()
+        self.lease_id = 0
+        self.granted = self.released = self.held = self.spent = self.free = 0
+        # The largest reservation so far, and nanos a second; both decide how much is drawn ahead.
+        self.largest = 0
+        self.burn = 0.0
+        self.low = 0
+        self.is_tight = False
+        self.used_at = self.noted_at = _now()
+        self.noted_spent = 0
+
+    def reckon(self):
+        self.free = self.granted - self.released - self.held - self.spent
+
+    def take(self, grant):
+        """Know what the ledger says of the lease."""
+        self.lease_id, self.granted, self.released = grant.lease_id, grant.granted, grant.released
+        self.is_tight = grant.is_tight
+        self.reckon()
+        self.low = 0 if grant.is_tight else self.free // 2
+
+    def target(self):
+        """How much to hold ahead; nothing where nobody has spent for a while."""
+        if _now() - self.used_at > IDLE_SECONDS:
+            return 0
+        return int(self.burn * AHEAD_SECONDS) + 2 * self.held + AHEAD_REQUESTS * self.largest
+
+    @property
+    def runs_low(self):
+        """Whether to ask for more before somebody must wait for it."""
+        return not self.is_tight and not self.low and self.free < self.target() // 2
+
+    def following(self) -> Key:
+        """The next interval of the same scope."""
+        start, end = self.calendar.interval(self.key.period, self.key.end)
+        return self.key._replace(start=start, end=end)
+
+    def note_burn(self, now):
+        """Follow how fast it is spent; a minute ago counts for a third."""
+        elapsed = now - self.noted_at
+        if elapsed >= 1.0:
+            rate = (self.spent - self.noted_spent) / elapsed
+            weight = min(elapsed / 60.0, 1.0)
+            self.burn += (max(rate, 0.0) - self.burn) * weight
+            self.noted_at, self.noted_spent = now, self.spent
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """What one request holds: as many nanos in each of its accounts."""
+
+    accounts: tuple[Account, ...]
+    nanos: int
+
+    @property
+    def lease_ids(self):
+        return tuple(account.lease_id for account in self.accounts)
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request for which there was not enough at hand."""
+
+    accounts: tuple[Account, ...]
+    nanos: int
+    answer: asyncio.Future
+    since: float = field(default_factory=time.monotonic)
+    looks: int = 0
+
+
+class Leases:
+    """The accounts of this process, and the task that keeps them filled."""
+
+    def __init__(self, uid):
+        self.uid = uid
+        self.accounts: dict[tuple, Account] = {}
+        self.waiting: list[Waiter] = []
+        self._executor = ThreadPoolExecutor(1, "ledger")
+        self._wake = asyncio.Event()
+        self._task = self._recaller = None
+        self._returning: set[Account] = set()
+        # Of these the ledger did not say what it has done.
+        self._unsure: set[Account] = set()
+        self._renewed_at = float("-inf")
+        self._is_registered = False
+        self.failing = False
+
+    # Requests -----------------------------------------------------------------------------------------------------
+
+    def account(self, key: Key, calendar) -> Account:
+        """The account of an interval of ``calendar``."""
+        found = self.accounts.get(key)
+        if found is None:
+            found = self.accounts[key] = Account(key, calendar)
+        return found
+
+    def reserve(self, accounts, nanos) -> Reservation | None:
+        """Hold ``nanos`` in all of ``accounts``, if they are at hand."""
+        now = _now()
+        if now - self._renewed_at > SPENDABLE_SECONDS:
+            return None
+        for account in accounts:
+            if account.free < nanos or not account.lease_id:
+                return None
+        for account in accounts:
+            account.free -= nanos
+            account.held += nanos
+            account.used_at = now
+            if nanos > account.largest:
+                account.largest = nanos
+            if account.free < account.low:
+                # What is ahead runs out in a while: ask for more meanwhile.
+                account.low = 0
+                self._wake.set()
+        return Reservation(accounts, nanos)
+
+    async def reserve_or_wait(self, accounts, nanos) -> Reservation:
+        """
+        Hold ``nanos`` in all of ``accounts``, with what the ledger has where they are not at hand.
+
+        Accounts whose limit is gone are left out. Raises ``Exhausted`` where a limit has not enough, ``Unavailable``
+        where the ledger does not answer in time.
+        """
+        reservation = self.reserve(accounts, nanos)
+        if reservation is not None:
+            return reservation
+        waiter = Waiter(accounts, nanos, asyncio.get_running_loop().create_future())
+        self.waiting.append(waiter)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(LONGEST_WAIT + 0.5):
+                return await waiter.answer
+        except TimeoutError:
+            self._take_back(waiter)
+            raise Unavailable from None
+        except asyncio.CancelledError:
+            self._take_back(waiter)
+            raise
+        finally:
+            self.waiting.remove(waiter)
+
+    def _take_back(self, waiter):
+        """Let go of what was granted in the moment in which nobody wanted it any more."""
+        answer = waiter.answer
+        if answer.done() and not answer.cancelled() and answer.exception() is None:
+            self.settle(answer.result(), 0)
+
+    def settle(self, reservation: Reservation, cost: int):
+        """Let go of what a request held; it has cost ``cost`` nanos."""
+        nanos = reservation.nanos
+        for account in reservation.accounts:
+            account.held -= nanos
+            account.spent += cost
+            account.free += nanos - cost
+            if account.is_tight:
+                # Somebody elsewhere may wait for it.
+                self._returning.add(account)
+                self._wake.set()
+        if self.waiting:
+            self._wake.set()
+        reservation.accounts = ()
+
+    def left_of(self, exhausted: Exhausted) -> int:
+        """What one request could still have where a limit has not enough for another."""
+        return exhausted.grant.free + max(self.accounts[exhausted.key].free, 0)
+
+    # Life ---------------------------------------------------------------------------------------------------------
+
+    def start(self):
+        self._task = asyncio.create_task(self._run())
+        self._recaller = asyncio.create_task(self._listen())
+
+    async def stop(self):
+        """Stop asking; what is held is returned once every row is in the database, by ``close``."""
+        for task in (self._task, self._recaller):
+            task.cancel()
+        await asyncio.gather(self._task, self._recaller, return_exceptions=True)
+
+    def close(self, *, is_settled) -> bool:
+        """
+        Return everything, where ``is_settled`` says that every request has ended and is in the database.
+
+        Whether nothing is held any more; else it is returned when the journal has been taken over.
+        """
+        is_returned = not self._is_registered
+        if is_settled and self._is_registered:
+            try:
+                self._executor.submit(ledger.close_process, self.uid).result(timeout=RETURN_TIMEOUT)
+                is_returned = True
+            except (Error, TimeoutError) as error:
+                log.warning("leases not returned", error=str(error).strip())
+        self._executor.submit(lambda: connection.close())  # this thread has another connection
+        self._executor.shutdown(wait=False)
+        return is_returned
+
+    def recall(self):
+        """Look at once whether others ask for what lies idle here."""
+        self._recall.set()
+
+    async def _run(self):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), AGAIN_SECONDS if self.waiting else HOUSE_SECONDS)
+            self._wake.clear()
+            await self._round()
+            if self.waiting:
+                await asyncio.sleep(LEAST_PAUSE)
+
+    async def _listen(self):
+        self._recall = asyncio.Event()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._recall.wait(), RECALL_SECONDS)
+            self._recall.clear()
+            if not any(account.free > 0 for account in self.accounts.values()):
+                continue
+            try:
+                asked = await self._in_thread(ledger.recalled, self.uid)
+            except Error:
+                continue
+            for account in self.accounts.values():
+                if account.lease_id in asked:
+                    account.is_tight = True
+                    self._returning.add(account)
+                    self._wake.set()
+
+    async def _in_thread(self, function, *arguments):
+        def call():
+            try:
+                return function(*arguments)
+            except Error:
+                connection.close()
+                raise
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def _round(self):
+        """One exchange with the ledger: return, renew, draw; then answer who waits."""
+        now = _now()
+        self._keep_house(now)
+        waiting = [waiter for waiter in self.waiting if not waiter.answer.done()][:MOST_WAITING]
+        returns = self._returns(waiting)
+        ahead = self._ahead(waiting)
+        renews = self._renewed_at < now - RENEW_SECONDS and bool(self.accounts)
+        if not ahead and not returns and not renews:
+            return
+        wants = [Want(tuple(account.key for account in waiter.accounts), waiter.nanos) for waiter in waiting]
+        try:
+            short, grants = await self._in_thread(self._exchange, returns, wants, ahead, renews)
+        except Error as error:
+            self._unsure |= {account for account in self.accounts.values() if account.lease_id in returns}
+            self._unsure |= {self.accounts[key] for key in ahead}
+            self._failed(error)
+            return
+        if self.failing:
+            log.info("ledger answers again")
+            self.failing = False
+        if renews:
+            self._renewed_at = now
+        for key, grant in grants.items():
+            account = self.accounts[key]
+            self._unsure.discard(account)
+            if grant.amount is not None:
+                account.take(grant)
+        for waiter, key in zip(waiting, short, strict=True):
+            if not waiter.answer.done():
+                self._answer(waiter, key, grants)
+
+    def _returns(self, waiting):
+        """What goes back, by lease; where somebody here waits for it, it stays."""
+        wanted = {account for waiter in waiting for account in waiter.accounts}
+        returns = {}
+        for account in self._returning:
+            if account.lease_id and account not in wanted:
+                idle = max(account.free, 0)
+                # Gone from here before it is there, so that it is never in both places.
+                account.released += idle
+                account.reckon()
+                returns[account.lease_id] = idle
+        self._returning.clear()
+        return returns
+
+    def _ahead(self, waiting):
+        """The intervals to ask about: where somebody waits, and where what was drawn ahead runs out."""
+        asked = {}
+        for waiter in waiting:
+            for account in waiter.accounts:
+                account.largest = max(account.largest, waiter.nanos)
+                asked[account] = None
+        asked |= dict.fromkeys(self._unsure)
+        for account in self.accounts.values():
+            if account.runs_low:
+                asked[account] = None
+            elif not account.is_tight and not account.low:
+                account.low = account.free // 2
+        return {account.key: Ahead(account.free, account.target(), account.largest) for account in asked}
+
+    def _exchange(self, returns, wants, ahead, renews):
+        """In the thread of the database."""
+        if not self._is_registered:
+            ledger.register(uid=self.uid, host=socket.gethostname(), pid=os.getpid())
+            self._is_registered = True
+        elif renews:
+            ledger.renew(self.uid)
+            ledger.mark_orphans()
+        if returns:
+            ledger.give_back(returns)
+        return ledger.draw(self.uid, wants, ahead) if ahead else ([], {})
+
+    def _failed(self, error):
+        """The ledger did not answer: what it did is not known, and its next answer says it."""
+        if not self.failing:
+            log.error("ledger does not answer; what was drawn ahead goes on", error=str(error).strip())
+        self.failing = True
+        metrics.LEDGER_FAILURES.inc()
+        for waiter in self.waiting:
+            if time.monotonic() - waiter.since > LONGEST_WAIT / 2 and not waiter.answer.done():
+                waiter.answer.set_exception(Unavailable())
+
+    def _answer(self, waiter, key, grants):
+        """Give one who waits what was granted; refuse where the interval of ``key`` is short and stays so."""
+        limited = tuple(account for account in waiter.accounts if grants[account.key].amount is not None)
+        reservation = self.reserve(limited, waiter.nanos)
+        if reservation is not None:
+            waiter.answer.set_result(reservation)
+        elif key is not None:
+            waiter.looks += 1
+            if self._is_final(grants[key], waiter):
+                waiter.answer.set_exception(Exhausted(key, grants[key]))
+        # Else another request was quicker: once more.
+
+    def _is_final(self, grant, waiter):
+        """Whether nobody will give back enough for the one who waits."""
+        waited = time.monotonic() - waiter.since
+        if waiter.nanos > grant.amount - grant.settled or waited >= LONGEST_WAIT:
+            return True
+        # What others hold belongs to requests under way; one that ends now is seen at the second look.
+        return not grant.others or (not grant.others_idle and waiter.looks > 1 and waited >= SETTLING_SECONDS)
+
+    def _keep_house(self, now):
+        """Follow how fast each account is spent, return what nobody uses, and forget what is long over."""
+        wall = time.time()
+        for key, account in list(self.accounts.items()):
+            account.note_burn(now)
+            is_over = wall >= account.end
+            if (is_over or now - account.used_at > IDLE_SECONDS) and account.free > 0 and account.lease_id:
+                account.low = 0
+                self._returning.add(account)
+            elif account.end - wall < IDLE_SECONDS and (following := account.following()) not in self.accounts:
+                # Those who come in the first moment of the next interval need not wait either.
+                heir = self.account(following, account.calendar)
+                heir.largest, heir.burn, heir.used_at = account.largest, account.burn, account.used_at
+            if wall >= account.end + FORGET_SECONDS and not account.held and account.free <= 0:
+                del self.accounts[key]

@@ -1,0 +1,231 @@
+import asyncio
+
+import pytest
+from django.utils import timezone
+
+from gateway import leases as module
+from gateway.leases import Exhausted, Leases, Unavailable
+from tests.gateway.records import closed, opened
+from usage import ledger
+from usage.calendar import calendar_of
+from usage.ledger import Key
+from usage.models import LedgerPeriod, Scope, SpendLease
+from usage.records import Record, write_batch
+from usage.spend_limits import remove_spend_limit, set_spend_limit
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def key_of(workspace, scope=Scope.ORGANIZATION):
+    scope_id = workspace.organization_id if scope == Scope.ORGANIZATION else workspace.pk
+    start, end = calendar_of("UTC").interval("month", timezone.now())
+    return Key(workspace.organization_id, scope.value, scope_id, "month", start, end)
+
+
+def limit(workspace, amount, scope=Scope.ORGANIZATION):
+    return set_spend_limit(
+        organization=workspace.organization,
+        scope=scope,
+        scope_id=key_of(workspace, scope).scope_id,
+        period="month",
+        amount_nanos=amount,
+    )
+
+
+class World:
+    """Some processes with leases of their own on one event loop."""
+
+    def __init__(self, *names):
+        self.processes = [Leases(name) for name in names]
+
+    async def __aenter__(self):
+        for process in self.processes:
+            process.start()
+        return self.processes
+
+    async def __aexit__(self, *_exc):
+        for process in self.processes:
+            await process.stop()
+            await asyncio.to_thread(process.close, is_settled=True)
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+def test_what_is_at_hand_is_given_without_a_question(workspace):
+    limit(workspace, 100_000)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            assert one.reserve((account,), 100) is None
+            first = await one.reserve_or_wait((account,), 100)
+            assert (account.held, account.free) == (100, 1_000)
+            second = one.reserve((account,), 400)
+            assert second is not None
+            one.settle(first, 30)
+            one.settle(second, 400)
+            one.settle(second, 400)
+            assert (account.held, account.spent, account.free) == (0, 430, 670)
+
+    run(story())
+    book = LedgerPeriod.objects.get(scope="organization", period="month")
+    # Its rows never came, so what was spent went back as well.
+    assert (book.settled_nanos, book.leased_nanos) == (0, 0)
+
+
+def test_the_last_nano_is_given_once(workspace):
+    limit(workspace, 1_000)
+
+    async def story():
+        async with World("one", "two", "three") as processes:
+            accounts = [process.account(key_of(workspace), calendar_of("UTC")) for process in processes]
+
+            async def ask(number):
+                process, account = processes[number % 3], accounts[number % 3]
+                try:
+                    return process, await process.reserve_or_wait((account,), 100)
+                except Exhausted as error:
+                    assert error.grant.amount == 1_000
+                    return None
+
+            granted = [found for found in await asyncio.gather(*map(ask, range(40))) if found]
+            assert len(granted) == 10
+            for process, reservation in granted:
+                process.settle(reservation, 10)
+            # What came back is there for others within a moment.
+            assert await processes[0].reserve_or_wait((accounts[0],), 100)
+
+    run(story())
+    assert SpendLease.objects.exclude(state="closed").count() == 0
+
+
+def test_what_lies_idle_elsewhere_comes_back_before_anybody_is_refused(workspace):
+    limit(workspace, 10_000)
+
+    async def story():
+        async with World("one", "two") as (one, two):
+            first = one.account(key_of(workspace), calendar_of("UTC"))
+            one.settle(await one.reserve_or_wait((first,), 100), 0)
+            assert first.free > 1_000
+            second = two.account(key_of(workspace), calendar_of("UTC"))
+            assert await two.reserve_or_wait((second,), 10_000)
+            assert first.free == 0
+
+    run(story())
+
+
+def test_a_request_that_left_while_it_waited_holds_nothing(workspace):
+    limit(workspace, 100)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            waiting = [asyncio.create_task(one.reserve_or_wait((account,), 60)) for _ in range(3)]
+            await asyncio.sleep(0)
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert (account.held, one.waiting) == (0, [])
+            assert await one.reserve_or_wait((account,), 100)
+
+    run(story())
+
+
+def test_a_limit_that_is_gone_stops_nobody(workspace):
+    row = limit(workspace, 10)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            with pytest.raises(Exhausted):
+                await one.reserve_or_wait((account,), 100)
+            await asyncio.to_thread(remove_spend_limit, limit=row)
+            reservation = await one.reserve_or_wait((account,), 100)
+            assert reservation.accounts == ()
+
+    run(story())
+
+
+def test_a_ledger_that_does_not_answer_leaves_what_is_at_hand(workspace, monkeypatch):
+    limit(workspace, 100_000)
+    from django.db import OperationalError
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            await one.reserve_or_wait((account,), 100)
+            there = account.free
+
+            def gone(*_):
+                raise OperationalError("gone")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(ledger, "draw", gone)
+                patch.setattr(module, "LONGEST_WAIT", 0.3)
+                assert one.reserve((account,), there)
+                with pytest.raises(Unavailable):
+                    await one.reserve_or_wait((account,), 1)
+            assert one.failing
+            assert await one.reserve_or_wait((account,), 1)
+            assert not one.failing
+
+    run(story())
+
+
+def test_a_grant_whose_answer_was_lost_is_found_again(workspace, monkeypatch):
+    limit(workspace, 1_000)
+    from django.db import OperationalError
+
+    draw = ledger.draw
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+
+            def lost(*arguments):
+                draw(*arguments)
+                monkeypatch.setattr(ledger, "draw", draw)
+                raise OperationalError("the connection broke after the commit")
+
+            monkeypatch.setattr(ledger, "draw", lost)
+            assert await one.reserve_or_wait((account,), 600)
+            assert (account.granted, account.held) == (600, 600)
+
+    run(story())
+
+
+def test_what_was_spent_is_not_given_again(workspace):
+    limit(workspace, 1_000)
+
+    async def story():
+        async with World("one", "two") as (one, two):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            reservation = await one.reserve_or_wait((account,), 900)
+            record = Record(opened(workspace, leases=reservation.lease_ids)[1], closed(cost_nanos=700))
+            one.settle(reservation, 700)
+            other = two.account(key_of(workspace), calendar_of("UTC"))
+            with pytest.raises(Exhausted):
+                await two.reserve_or_wait((other,), 301)
+            await asyncio.to_thread(write_batch, [record])
+            with pytest.raises(Exhausted):
+                await two.reserve_or_wait((other,), 301)
+            assert await two.reserve_or_wait((other,), 300)
+
+    run(story())
+    assert ledger.disagreements() == []
+
+
+def test_a_process_that_could_not_say_that_it_lives_spends_nothing(workspace, monkeypatch):
+    limit(workspace, 100_000)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            await one.reserve_or_wait((account,), 100)
+            now = module._now()
+            monkeypatch.setattr(module, "_now", lambda: now + module.SPENDABLE_SECONDS + 1)
+            assert one.reserve((account,), 100) is None
+
+    run(story())
