@@ -11,6 +11,7 @@ from usage.models.limits import (
     SpendLimit,
     SpendPeriod,
 )
+from usage.models.rates import ModelGroup, RateLimit, TierPlace, UsageTier
 from usage.models.requests import Outcome, RequestLog, Source, UsageRollup, UsageSource
 from usage.models.responses import StoredItem, StoredResponse
 from usage.models.webhooks import MailDelivery, Sweep, Webhook, WebhookDelivery
@@ -22,7 +23,9 @@ __all__ = [
     "LimitAlert",
     "LimitIncrease",
     "MailDelivery",
+    "ModelGroup",
     "Outcome",
+    "RateLimit",
     "RequestLog",
     "Scope",
     "Source",
@@ -32,8 +35,10 @@ __all__ = [
     "StoredItem",
     "StoredResponse",
     "Sweep",
+    "TierPlace",
     "UsageRollup",
     "UsageSource",
+    "UsageTier",
     "Webhook",
     "WebhookDelivery",
 ]
