@@ -26,8 +26,9 @@ _BEYOND_BYTES = re.compile(
 )
 # Of a model whose context window is not known.
 BEYOND_BYTES_TOKENS = 200_000
-# What a provider's own frame around a conversation and its tools comes to.
-FRAME_TOKENS = 1_000
+# What a provider's own frame around a conversation comes to, and what it says to the model of tools.
+FRAME_TOKENS = 20
+TOOLS_TOKENS = 1_000
 
 
 class Admission:
@@ -126,7 +127,7 @@ def _most_input(call, window):
     """The most tokens that the prompt can be: no tokenizer makes more of a text than it has bytes."""
     fields = call.fields
     raws = [bytes(fields[name]) for name in call.format.PROMPT_FIELDS if name in fields]
-    size = sum(map(len, raws)) + FRAME_TOKENS
+    size = sum(map(len, raws)) + FRAME_TOKENS + (TOOLS_TOKENS if "tools" in fields else 0)
     if window is not None and size >= window:
         return window
     if any(_BEYOND_BYTES.search(raw) for raw in raws):
