@@ -55,10 +55,7 @@ class RouteForm(forms.Form):
         self.rows = rows or [Row(), Row()]
         for row in self.rows:
             row.label = self.models[row.uid].public_name if row.uid in self.models else ""
-        groups = {}
-        for model in models:
-            groups.setdefault(model.provider.shown_name, []).append(model)
-        self.groups = list(groups.items())
+        self.choices = [(model.uid, _label(model)) for model in models]
 
     @classmethod
     def arranged(cls, models, data, how):
@@ -92,7 +89,7 @@ class RouteForm(forms.Form):
     def preview(self):
         """What the route would do, in a sentence; empty where there is nothing to say yet."""
         chosen = [
-            (self._label(row.uid), int(row.weight) if _is_weight(row.weight) else 0)
+            (_label(self.models[row.uid]), int(row.weight) if _is_weight(row.weight) else 0)
             for row in self.rows
             if row.uid in self.models
         ]
@@ -103,10 +100,6 @@ class RouteForm(forms.Form):
         """Whether a model bears the name that is typed."""
         name = (self["name"].value() or "").strip()
         return any(model.public_name == name for model in self.models.values())
-
-    def _label(self, uid):
-        model = self.models[uid]
-        return f"{model.public_name} ({model.provider.shown_name})"
 
     def clean_name(self):
         name = self.cleaned_data["name"].strip()
@@ -131,6 +124,11 @@ class RouteForm(forms.Form):
         if self.target_error:
             self.add_error(None, self.target_error)
         return self.cleaned_data | {"targets": targets}
+
+
+def _label(model):
+    """A model as the closed list and the preview name it: other providers may sell the same."""
+    return f"{model.public_name} ({model.provider.shown_name})"
 
 
 def _rows_in(data):
