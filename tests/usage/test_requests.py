@@ -18,7 +18,7 @@ from tests.factories import (
     make_workspace,
 )
 from usage.costs import cost_of, rates_of
-from usage.models import Outcome, Source, UsageSource
+from usage.models import Outcome, Source, StoredResponse, UsageSource
 from usage.templatetags.usage import span
 from usage.views.requests import PAGE_SIZE
 
@@ -97,6 +97,22 @@ def test_filters_stand_in_the_address(alice_client, workspace, query, expected):
 
     assert len(ids(html)) == expected
     assert ("No request matches these filters" in html) == (expected == 0)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.REFUSED])
+def test_a_request_says_until_when_its_response_is_stored(alice_client, workspace, outcome):
+    [log] = make_many(workspace, 1, endpoint="responses", outcome=outcome)
+    assert "Not stored" in words(alice_client.get(detail_url(log)).text)
+    response = StoredResponse.objects.create(
+        id=log.pk.replace("req_", "resp_"), workspace=workspace, thread="resp_1", shows_reasoning=False, input=b"",
+        output=b"", response=b"", created_at=timezone.now(),
+        expires_at=datetime.datetime(2099, 3, 4, 12, tzinfo=datetime.UTC),
+    )  # fmt: skip
+
+    assert "Stored until 4 Mar 2099" in words(alice_client.get(detail_url(log)).text)
+    response.expires_at = timezone.now() - datetime.timedelta(seconds=1)
+    response.save()
+    assert "Not stored" in words(alice_client.get(detail_url(log)).text)
 
 
 def test_key_and_model_narrow_the_list(alice_client, workspace, organization):
