@@ -99,6 +99,42 @@ def test_filters_stand_in_the_address(alice_client, workspace, query, expected):
     assert ("No request matches these filters" in html) == (expected == 0)
 
 
+@pytest.fixture
+def spoken(workspace):
+    """A request of each kind: its endpoint, its dialect and what a row says of both."""
+    kinds = {
+        ("chat_completions", "openai"): "chat/completions",
+        ("chat_completions", "ikalas"): "chat/completions, Ikalas",
+        ("messages", "anthropic"): "messages",
+        ("embeddings", "cloud-temple"): "embeddings, Cloud Temple",
+    }
+    made = {make_many(workspace, 1, endpoint=kind[0], dialect=kind[1])[0].pk: kind for kind in kinds}
+    return {pk: (*kind, kinds[kind]) for pk, kind in made.items()}
+
+
+def test_a_row_says_quietly_which_endpoint_was_called_and_in_whose_dialect(alice_client, workspace, spoken):
+    rows = re.findall(r'<tr id="(req_\w+)".*?requests__api">([^<]*)<', alice_client.get(list_url(workspace)).text)
+
+    assert dict(rows) == {pk: said for pk, (_endpoint, _dialect, said) in spoken.items()}
+
+
+@pytest.mark.parametrize(
+    ("api", "field"), [("chat_completions", 0), ("messages", 0), ("moderations", 0), ("ikalas", 1), ("openai", 1)]
+)
+def test_an_endpoint_or_a_dialect_narrows_the_list(alice_client, workspace, spoken, api, field):
+    html = alice_client.get(list_url(workspace, f"?api={api}")).text
+
+    assert set(ids(html)) == {pk for pk, kind in spoken.items() if kind[field] == api}
+    assert f'<option value="{api}" selected>' in html
+
+
+def test_an_endpoint_that_nobody_knows_narrows_nothing(alice_client, workspace, spoken):
+    response = alice_client.get(list_url(workspace, "?api=telepathy"))
+
+    assert response.status_code == 422
+    assert len(ids(response.text)) == len(spoken)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.COMPLETED, Outcome.REFUSED])
 def test_a_request_says_until_when_its_response_is_stored(alice_client, workspace, outcome):
     [log] = make_many(workspace, 1, endpoint="responses", outcome=outcome)
