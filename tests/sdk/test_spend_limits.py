@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
@@ -23,6 +24,8 @@ def limited(server):
         secret = server.create_api_key(name)
         amount = f"{nanos / EURO:.9f}"
         server.manage("set_spend_limit", "--key", name, "--period", "day", "--amount", amount, *arguments)
+        # Processes look twice a second.
+        time.sleep(0.8)
         return secret
 
     return make
@@ -53,9 +56,11 @@ def test_an_openai_client_is_refused_once_and_told_why(server, upstream, limited
 
 def test_an_anthropic_client_gets_the_error_that_it_knows(server, upstream, limited):
     secret = limited(1_000)
-    with anthropic.Anthropic(base_url=server.base_url, api_key=secret, max_retries=3) as client:
-        with pytest.raises(anthropic.RateLimitError) as refused:
-            client.messages.create(model="claude-test", max_tokens=100, messages=[{"role": "user", "content": "Hi"}])
+    with (
+        anthropic.Anthropic(base_url=server.base_url, api_key=secret, max_retries=3) as client,
+        pytest.raises(anthropic.RateLimitError) as refused,
+    ):
+        client.messages.create(model="claude-test", max_tokens=100, messages=[{"role": "user", "content": "Hi"}])
     body = refused.value.body
     assert body["error"]["type"] == "rate_limit_error"
     assert body["error"]["details"]["error_code"] == "enforced_spend_limit_reached"
