@@ -15,6 +15,8 @@ from django.conf import settings
 
 # Redis gives a task out again when it has not been acknowledged for so long: more than any task may take.
 VISIBILITY_SECONDS = 30 * 60
+# A web process does the same where no worker did for twice as long: gateway.spend_alerts.
+ALERT_SECONDS = 15
 
 
 def broker_options(url, folder):
@@ -60,6 +62,16 @@ app.conf.update(
         "delete expired responses": {
             "task": "usage.tasks.delete_expired_responses",
             "schedule": crontab(hour=3, minute=50),
+        },
+        # One that waits so long is late: the next does its work.
+        "send alerts": {
+            "task": "usage.tasks.send_alerts",
+            "schedule": ALERT_SECONDS,
+            "options": {"expires": ALERT_SECONDS},
+        },
+        "delete old deliveries": {
+            "task": "usage.tasks.delete_old_deliveries",
+            "schedule": crontab(hour=4, minute=10),
         },
         "check books": {"task": "usage.tasks.check_books", "schedule": crontab(minute=40)},
     },

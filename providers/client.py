@@ -274,6 +274,13 @@ def fetch(client: httpx.Client, url: str, headers: dict[str, str]) -> Answer:
     return Answer(response.status_code, bytes(body), round((time.monotonic() - began) * 1000))
 
 
+def post(client: httpx.Client, url: str, headers: dict[str, str], body: bytes) -> Answer:
+    """POST ``body`` to ``url``; of the answer its status alone. Raises ``httpx.TransportError`` for all that fails."""
+    began = time.monotonic()
+    with client.stream("POST", url, headers=headers, content=body) as response:
+        return Answer(response.status_code, b"", round((time.monotonic() - began) * 1000))
+
+
 class GuardedTransport(httpx.HTTPTransport):
     """httpx's own transport over a guarded network."""
 

@@ -6,6 +6,7 @@ from django.utils import timezone
 from console import audit
 from console.announcements import LEDGER, announce
 from console.revision import bump_revision
+from usage import limit_alerts
 from usage.models import LedgerPeriod, SpendLimit
 
 DEFAULT_THRESHOLDS = [80, 100]
@@ -67,6 +68,7 @@ def remove_spend_limit(*, limit, actor=None):
         target=limit,
         amount_nanos=limit.amount_nanos,
     )
+    limit_alerts.close(limit)
     SpendLimit.objects.filter(pk=limit.pk).delete()
     bump_revision()
 

@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from usage import rollups, stored_responses
+from usage import deliveries, rollups, stored_responses, sweeps
 
 log = structlog.get_logger(__name__)
 
@@ -31,3 +31,16 @@ def delete_expired_responses():
     """Delete stored responses whose time has come."""
     if count := stored_responses.delete_expired():
         log.info("expired responses deleted", responses=count)
+
+
+@shared_task
+def send_alerts():
+    """Raise, resolve and send spend alerts."""
+    sweeps.sweep_alerts()
+
+
+@shared_task
+def delete_old_deliveries():
+    """Delete messages that arrived, or were given up, a month ago."""
+    if count := deliveries.delete_old():
+        log.info("old deliveries deleted", deliveries=count)

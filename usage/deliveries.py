@@ -1,0 +1,157 @@
+"""
+Sends what is due: messages to webhooks and mails, each tried until it has arrived or the tries are used up.
+
+A delivery is claimed before it is tried, so that two processes never try it at once; one that was claimed by a process
+that died is tried again. A message can arrive twice and is known by its id.
+"""
+
+import datetime
+import smtplib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import parseaddr
+
+import structlog
+from django.conf import settings
+from django.core.mail import EmailMessage, mailers
+from django.db.models import F
+from django.utils import timezone
+
+from usage import webhooks
+from usage.models import MailDelivery, WebhookDelivery
+
+log = structlog.get_logger(__name__)
+
+# How long to wait after each try that failed: given up after the eighth, two days later.
+DELAYS = [datetime.timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440)]
+CLAIM = datetime.timedelta(minutes=2)
+KEPT = datetime.timedelta(days=30)
+# One sweep takes no longer, so that the next alerts need not wait for receivers that hang.
+SECONDS = 30
+AT_ONCE = 8
+MAILS = 50
+
+
+def send_due() -> int:
+    """Try all that is due, for half a minute at most; return how many messages arrived."""
+    until = time.monotonic() + SECONDS
+    return _send_mails(until) + _send_to_webhooks(until)
+
+
+def can_mail() -> bool:
+    """Whether this server has a mail server to send by."""
+    return "default" in settings.MAILERS
+
+
+def delete_old() -> int:
+    """Delete what has arrived, or was given up, a month ago; return how many."""
+    before = timezone.now() - KEPT
+    return sum(
+        model.objects.filter(created_at__lt=before).exclude(state=model.State.PENDING).delete()[0]
+        for model in (WebhookDelivery, MailDelivery)
+    )
+
+
+def _send_to_webhooks(until):
+    """One message of each webhook at a time; one that fails is left alone until its next try is due."""
+    arrived, failing = 0, set()
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as pool:
+        while time.monotonic() < until and (claimed := _claim_for_webhooks(failing)):
+            for delivery, result in zip(claimed, pool.map(webhooks.send, claimed), strict=True):
+                if result["error"]:
+                    failing.add(delivery.webhook_id)
+                    _put_off(delivery)
+                    log.info(
+                        "webhook not reached",
+                        webhook=delivery.webhook.uid,
+                        delivery=delivery.uid,
+                        attempts=delivery.attempts,
+                        error=result["error"],
+                        status=result.get("status"),
+                    )
+                else:
+                    arrived += 1
+                webhooks.record(delivery, result)
+    return arrived
+
+
+def _claim_for_webhooks(failing):
+    due = WebhookDelivery.objects.filter(
+        state=WebhookDelivery.State.PENDING, next_attempt_at__lte=timezone.now(), webhook__disabled_at=None
+    ).exclude(webhook__in=failing)
+    first = {}
+    for delivery in due.select_related("webhook__organization").order_by("pk")[:200]:
+        first.setdefault(delivery.webhook_id, delivery)
+    return [delivery for delivery in list(first.values())[:AT_ONCE] if _claim(delivery)]
+
+
+def _send_mails(until):
+    if not can_mail():
+        return 0
+    due = MailDelivery.objects.filter(state=MailDelivery.State.PENDING, next_attempt_at__lte=timezone.now())
+    arrived, mailer = 0, None
+    try:
+        for delivery in due.select_related("user").order_by("pk")[:MAILS]:
+            if time.monotonic() > until or not _claim(delivery):
+                continue
+            try:
+                if mailer is None:
+                    mailer = mailers.default
+                    mailer.open()
+                mailer.send_messages([_mail(delivery)])
+            except (OSError, smtplib.SMTPException) as error:
+                _put_off(delivery)
+                # The server's own words could hold what it was sent.
+                delivery.error = type(error).__name__
+                log.warning("mail not sent", delivery=delivery.pk, attempts=delivery.attempts, error=delivery.error)
+                if not isinstance(error, smtplib.SMTPRecipientsRefused | smtplib.SMTPDataError):
+                    # It is the mail server that has trouble; the others wait for the next sweep.
+                    _record_mail(delivery)
+                    break
+            else:
+                arrived += 1
+                delivery.state, delivery.error = MailDelivery.State.DELIVERED, ""
+            _record_mail(delivery)
+    finally:
+        if mailer is not None:
+            mailer.close()
+    return arrived
+
+
+def _mail(delivery):
+    # The same id at each try: a mail that was taken twice is shown once.
+    domain = parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition("@")[2] or "localhost"
+    return EmailMessage(
+        delivery.subject,
+        delivery.body,
+        settings.DEFAULT_FROM_EMAIL,
+        [delivery.user.email],
+        headers={
+            "Auto-Submitted": "auto-generated",
+            "Message-ID": f"<comptoir.{delivery.pk}.{int(delivery.created_at.timestamp())}@{domain}>",
+        },
+    )
+
+
+def _record_mail(delivery):
+    delivery.tried_at = timezone.now()
+    delivery.save(update_fields=["state", "next_attempt_at", "tried_at", "error"])
+
+
+def _claim(delivery):
+    """Count a try that is about to be made; ``False`` where somebody else makes it."""
+    model, ahead = type(delivery), timezone.now() + CLAIM
+    mine = model.objects.filter(pk=delivery.pk, state=delivery.state, next_attempt_at=delivery.next_attempt_at).update(
+        next_attempt_at=ahead, attempts=F("attempts") + 1
+    )
+    delivery.next_attempt_at = ahead
+    delivery.attempts += 1
+    return bool(mine)
+
+
+def _put_off(delivery):
+    """Say when to try again, or that it is given up."""
+    if delivery.attempts > len(DELAYS):
+        delivery.state = delivery.State.FAILED
+    else:
+        delivery.next_attempt_at = timezone.now() + DELAYS[delivery.attempts - 1]
