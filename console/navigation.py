@@ -35,6 +35,7 @@ WORKSPACE_PAGES = [
     Page("playground", "playground:start", _("Playground"), "playground", "p"),
     Page("requests", "usage:request_list", _("Requests"), "requests", "r"),
     Page("usage", "usage:dashboard", _("Usage"), "usage", "u"),
+    Page("limits", "usage:limit_list", _("Limits"), "limits", "l"),
     Page("keys", "console:api_key_list", _("API keys"), "key", "k"),
 ]
 ORGANIZATION_PAGES = [
@@ -42,6 +43,19 @@ ORGANIZATION_PAGES = [
     Page("routes", "providers:route_list", _("Routes"), "routes"),
     Page("workspaces", "console:workspace_list", _("Workspaces"), "workspaces"),
 ]
+
+_counts = {}
+
+
+def register_count(section, count):
+    """Show beside ``section`` how much ``count(member)`` says waits for those who manage; one query a page."""
+    _counts[section] = count
+
+
+def waiting(section, member):
+    """How much waits for ``member`` on the pages of ``section``."""
+    count = _counts.get(section)
+    return count(member) if count and member and member.may(Member.Role.ADMIN) else 0
 
 
 def navigation(request):

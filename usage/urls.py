@@ -1,6 +1,6 @@
 from django.urls import path
 
-from usage.views import dashboard, fragments, requests
+from usage.views import dashboard, fragments, limits, requests
 
 app_name = "usage"
 urlpatterns = [
@@ -9,4 +9,21 @@ urlpatterns = [
     path("w/<slug:workspace_slug>/usage/keys/", fragments.key_spends, name="key_spends"),
     path("w/<slug:workspace_slug>/requests/", requests.request_list, name="request_list"),
     path("w/<slug:workspace_slug>/requests/<request_id:request_id>/", requests.request_detail, name="request_detail"),
+    path("limits/<uid:limit_uid>/", limits.limit_link, name="limit_link"),
+    path("w/<slug:workspace_slug>/limits/", limits.limit_list, name="limit_list"),
+    path("w/<slug:workspace_slug>/limits/organization/", limits.limit_organization, name="limit_organization"),
+    path("w/<slug:workspace_slug>/limits/keys/<uid:api_key_uid>/", limits.limit_key, name="limit_key"),
+    path("w/<slug:workspace_slug>/limits/members/<uid:user_uid>/", limits.limit_member, name="limit_member"),
+    path("w/<slug:workspace_slug>/limits/add/", limits.limit_create, name="limit_create"),
+    path("w/<slug:workspace_slug>/limits/asked/", limits.increase_list, name="increase_list"),
+    path("w/<slug:workspace_slug>/limits/asked/<uid:increase_uid>/", limits.increase_answer, name="increase_answer"),
+    path("w/<slug:workspace_slug>/limits/<uid:limit_uid>/", limits.limit_ledger, name="limit_ledger"),
+    path("w/<slug:workspace_slug>/limits/<uid:limit_uid>/edit/", limits.limit_edit, name="limit_edit"),
+    path("w/<slug:workspace_slug>/limits/<uid:limit_uid>/remove/", limits.limit_remove, name="limit_remove"),
+    path("w/<slug:workspace_slug>/limits/<uid:limit_uid>/ask/", limits.increase_create, name="increase_create"),
+    path(
+        "w/<slug:workspace_slug>/limits/<uid:limit_uid>/leases/<int:lease_id>/release/",
+        limits.lease_release,
+        name="lease_release",
+    ),
 ]

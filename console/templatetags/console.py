@@ -160,3 +160,9 @@ def field(bound_field, hint=""):
 def section_url(workspace, section=""):
     """The page of ``workspace`` that stands where this one stands."""
     return navigation.section_url(workspace, section)
+
+
+@register.simple_tag
+def waiting(section, member):
+    """How much waits for ``member`` on the pages of a section of the sidebar."""
+    return navigation.waiting(section, member)
