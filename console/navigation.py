@@ -42,6 +42,7 @@ ORGANIZATION_PAGES = [
     Page("providers", "providers:provider_list", _("Providers"), "providers"),
     Page("routes", "providers:route_list", _("Routes"), "routes"),
     Page("workspaces", "console:workspace_list", _("Workspaces"), "workspaces"),
+    Page("alerts", "usage:alert_list", _("Alerts"), "bell"),
 ]
 
 _counts = {}

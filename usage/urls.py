@@ -1,8 +1,16 @@
-from django.urls import path
+from django.urls import include, path
 
-from usage.views import dashboard, fragments, limits, requests
+from usage.views import alerts, dashboard, fragments, limits, requests, webhooks
 
 app_name = "usage"
+webhook_patterns = [
+    path("", webhooks.webhook_detail, name="webhook_detail"),
+    path("test/", webhooks.webhook_test, name="webhook_test"),
+    path("rotate/", webhooks.webhook_rotate, name="webhook_rotate"),
+    path("disable/", webhooks.webhook_disable, name="webhook_disable"),
+    path("enable/", webhooks.webhook_enable, name="webhook_enable"),
+    path("delete/", webhooks.webhook_delete, name="webhook_delete"),
+]
 urlpatterns = [
     path("w/<slug:workspace_slug>/usage/", dashboard.dashboard, name="dashboard"),
     path("w/<slug:workspace_slug>/usage/today/", fragments.today, name="today"),
@@ -26,4 +34,9 @@ urlpatterns = [
         limits.lease_release,
         name="lease_release",
     ),
+    path("w/<slug:workspace_slug>/spend-alerts/", alerts.spend_alerts, name="spend_alerts"),
+    path("o/<slug:organization_slug>/alerts/", alerts.alert_list, name="alert_list"),
+    path("o/<slug:organization_slug>/webhooks/", webhooks.webhook_list, name="webhook_list"),
+    path("o/<slug:organization_slug>/webhooks/add/", webhooks.webhook_create, name="webhook_create"),
+    path("o/<slug:organization_slug>/webhooks/<uid:webhook_uid>/", include(webhook_patterns)),
 ]
