@@ -1,24 +1,81 @@
 """One web process: uvicorn on the socket that ``config.up`` opened."""
 
 import argparse
+import asyncio
 import os
+import signal
 import socket
 import sys
 import warnings
 
-GRACEFUL_SECONDS = 25
+import uvicorn
+
+DRAIN_SECONDS = 25
+# So long a connection that is not in use is left open at the end, so that no request is lost that is on its way.
+IDLE_SECONDS = 1.0
+# What is cut off at the end has so long to say so and to be recorded.
+FAREWELL_SECONDS = 2.0
 # The preparation has said what is wrong.
 NOT_PREPARED = 70
+
+
+class Server(uvicorn.Server):
+    """
+    Ends without an error for anybody whose answer is whole within ``drain`` seconds.
+
+    Others accept from the same socket meanwhile. Whoever asks on a connection that is open is answered, and told to
+    make another one; what takes longer is cut off by cancelling its task.
+    """
+
+    def __init__(self, config, *, drain, ready=None):
+        super().__init__(config)
+        self.drain = drain
+        self.ready = ready
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        if self.ready is not None:
+            os.write(self.ready, b"\0")
+            os.close(self.ready)
+
+    async def shutdown(self, sockets=None):
+        for server in self.servers:
+            server.close()
+        await self._finish()
+        await super().shutdown(sockets)
+
+    async def _finish(self):
+        loop, state = asyncio.get_running_loop(), self.server_state
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        idle = []
+        for connection in state.connections:
+            connection.timeout_keep_alive = IDLE_SECONDS
+            if connection.cycle is None or connection.cycle.response_complete:
+                idle.append(connection)
+        loop.call_later(IDLE_SECONDS, lambda: [connection.shutdown() for connection in idle])
+        await self._until_quiet(self.drain)
+        for task in state.tasks:
+            task.cancel()
+        await self._until_quiet(FAREWELL_SECONDS)
+
+    async def _until_quiet(self, seconds):
+        """Wait until no connection is open and no answer under way."""
+        until = asyncio.get_running_loop().time() + seconds
+        while (self.server_state.connections or self.server_state.tasks) and not self.force_exit:
+            if asyncio.get_running_loop().time() >= until:
+                break
+            await asyncio.sleep(0.02)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="config.serve")
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
     parser.add_argument("--prepare", action="store_true", help="first bring database and static files up to date")
+    parser.add_argument("--drain", type=int, default=DRAIN_SECONDS, help="how long answers may take at the end")
+    parser.add_argument("--ready", type=int, help="where to say that it answers")
     options = parser.parse_args()
 
     import django
-    import uvicorn
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     django.setup()
@@ -41,9 +98,12 @@ def main():
         proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
         backlog=2048,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        # What is left by then has been cut off before.
+        timeout_graceful_shutdown=1,
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=options.fd)])
+    server = Server(config, drain=options.drain, ready=options.ready)
+    signal.signal(signal.SIGHUP, server.handle_exit)
+    server.run(sockets=[socket.socket(fileno=options.fd)])
 
 
 def prepare():

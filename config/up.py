@@ -3,7 +3,8 @@
 
 The supervisor opens the port, so that a crash of a web process refuses no connection, and imports neither Django nor
 anything else that takes memory. Its children are the web processes, of which the first prepares the data folder, the
-model of this machine and the worker.
+model of this machine and the worker. SIGHUP replaces the web processes and the worker one after the other, while the
+others answer.
 """
 # ruff: noqa: S603  every command here is written here
 
@@ -25,7 +26,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKLOG = 2048
-STOP_SECONDS = 30
+# How long answers that are under way may take at the end, and what else a process has to do then.
+DRAIN_SECONDS = 25
+FAREWELL_SECONDS = 5
 # Who waits for longer than this for the end is told what for.
 QUIET_SECONDS = 0.3
 MODEL_SECONDS = 30
@@ -53,10 +56,11 @@ class Child:
         self.nice = nice
         self.process = None
         self.failures = 0
+        self.is_asked = False
         self.started_at = 0.0
         self.start_at = None
 
-    def start(self, lifeline, environment, arguments=()):
+    def start(self, lifeline, environment, arguments=(), fds=()):
         """Start it in a process group of its own, so that Ctrl-C on the terminal reaches the supervisor alone."""
         command = [sys.executable, "-m", "config.child", str(lifeline), self.module, *self.arguments, *arguments]
         self.process = subprocess.Popen(
@@ -65,16 +69,21 @@ class Child:
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
-            pass_fds=[lifeline, *self.fds],
+            pass_fds=[lifeline, *self.fds, *fds],
             process_group=0,
         )
         if self.nice:
             os.setpriority(os.PRIO_PROCESS, self.process.pid, self.nice)
         self.started_at, self.start_at = time.monotonic(), None
+        self.is_asked = False
 
     @property
     def running(self):
         return self.process is not None and self.process.returncode is None
+
+    def replacement(self):
+        """Another child like it."""
+        return Child(self.name, self.module, *self.arguments, fds=self.fds, nice=self.nice)
 
     def has_ended(self):
         """Whether it has just been found to have ended."""
@@ -90,6 +99,7 @@ class Child:
         return delay
 
     def terminate(self):
+        self.is_asked = True
         if self.running:
             self.process.terminate()
 
@@ -116,6 +126,12 @@ class Supervisor:
         self.stopping = 0
         self.told = False
         self.announced = False
+        # The web processes that are still to be replaced, the one on its way with the pipe on which it says that it
+        # answers, and the one that is ending, with when it must have.
+        self.renewal_asked = False
+        self.due = []
+        self.fresh = self.fresh_says = None
+        self.leaving, self.leave_by = None, 0.0
         self.answers = set()
         self.model_deadline = None
         # glibc's malloc keeps an arena a thread, and pages are served by threads of their own: without these bounds
@@ -131,9 +147,9 @@ class Supervisor:
             }
         )
         self.environment.pop("COMPTOIR_LOCAL_MODEL_URL", None)
-        listener = str(self.listener.fileno())
+        arguments = ["--fd", str(self.listener.fileno()), "--drain", str(options.drain)]
         self.web = [
-            Child(f"web process {number}", "config.serve", "--fd", listener, fds=[self.listener.fileno()])
+            Child(f"web process {number}", "config.serve", *arguments, fds=[self.listener.fileno()])
             for number in range(1, options.workers + 1)
         ]
         self.model = self._model() if options.model else None
@@ -154,12 +170,19 @@ class Supervisor:
     def children(self):
         return [child for child in (*self.web, self.worker, self.model) if child]
 
+    @property
+    def is_renewing(self):
+        return bool(self.due or self.fresh or self.leaving)
+
     # Life ------------------------------------------------------------------------------------------------------
 
     def run(self):
         """Start everything, look after it until a signal comes, and end it; the exit status."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
+        # A terminal that is closed says so too.
+        signal.signal(signal.SIGHUP, self._stop if has_terminal() else self._renew)
+        signal.signal(signal.SIGUSR1, self._renew)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         os.set_blocking(self.wake_up_writer, False)
         signal.set_wakeup_fd(self.wake_up_writer, warn_on_full_buffer=False)
@@ -168,6 +191,7 @@ class Supervisor:
             self._start()
             while not self.stopping:
                 self._look_after()
+                self._go_on_renewing()
                 self._sleep(self._next_deadline())
         except Stop as reason:
             if str(reason):
@@ -208,7 +232,8 @@ class Supervisor:
         if child in self.web and not self.announced:
             raise Stop("" if code in SAID else "The web process could not start: what it said stands above.")
         reason = signal.Signals(-code).name if code < 0 else f"code {code}"
-        log("warning", f"the {child.name} ended with {reason}; starting it again in {child.plan_restart():g} s")
+        level = "info" if child.is_asked else "warning"
+        log(level, f"the {child.name} ended with {reason}; starting it again in {child.plan_restart():g} s")
 
     def _announce(self):
         """Print the line that says it is ready and, once in an installation's life, the owner's password."""
@@ -232,10 +257,67 @@ class Supervisor:
             if child:
                 child.start(self.lifeline, self.environment)
 
+    # Renewal ---------------------------------------------------------------------------------------------------
+
+    def _renew(self, *_):
+        """Have every web process replaced, and the worker."""
+        self.renewal_asked = True
+
+    def _go_on_renewing(self):
+        """Replace one web process after the other: it is told to end when its replacement answers."""
+        if self.renewal_asked and self.announced and not self.is_renewing:
+            self.renewal_asked = False
+            self.due = list(self.web)
+        if self.leaving:
+            if self.leaving.running and self.leaving.process.poll() is None:
+                if time.monotonic() > self.leave_by:
+                    self.leaving.kill()
+                return
+            self.leaving = None
+            if not self.due:
+                self._renewed()
+        if self.fresh:
+            self._look_after_fresh()
+        elif self.due:
+            self._start_fresh()
+
+    def _start_fresh(self):
+        """Start another in the place of the next; the first prepares the data folder, perhaps for a newer version."""
+        self.fresh = self.due[0].replacement()
+        self.fresh_says, said = os.pipe()
+        prepare = ["--prepare"] if len(self.due) == len(self.web) else []
+        self.fresh.start(self.lifeline, self.environment, [*prepare, "--ready", str(said)], fds=[said])
+        os.close(said)
+
+    def _look_after_fresh(self):
+        """Let it take its place as soon as it says that it answers; its pipe ends with it too."""
+        if not select.select([self.fresh_says], [], [], 0)[0]:
+            return
+        answers, fresh = os.read(self.fresh_says, 1), self.fresh
+        os.close(self.fresh_says)
+        self.fresh = self.fresh_says = None
+        if not answers:
+            log("error", f"another {fresh.name} could not be started; those that are left go on")
+            fresh.kill()
+            fresh.process.wait()
+            self.due = []
+            return
+        old = self.due.pop(0)
+        self.web[self.web.index(old)] = fresh
+        self.leaving, self.leave_by = old, time.monotonic() + self.options.drain + FAREWELL_SECONDS
+        old.terminate()
+
+    def _renewed(self):
+        log("info", "every web process has been replaced")
+        if self.worker and self.worker.running:
+            # Its tasks are found again by the one that is started in its place.
+            self.worker.terminate()
+
     def _end(self):
         """End the children: the model last, for answers that are still being streamed come from it."""
         self.listener.close()
-        self._end_children([*self.web, *([self.worker] if self.worker else [])])
+        web = [*self.web, *(child for child in (self.fresh, self.leaving) if child)]
+        self._end_children([*web, *([self.worker] if self.worker else [])])
         self._end_children([self.model] if self.model else [])
 
     def _end_children(self, children):
@@ -243,7 +325,7 @@ class Supervisor:
         for child in children:
             child.terminate()
         quiet = time.monotonic() + QUIET_SECONDS
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + self.options.drain + FAREWELL_SECONDS
         while any(child.running and child.process.poll() is None for child in children):
             # Asked a second time, it waits for nothing.
             if self.stopping > max(signals, 1) or time.monotonic() > deadline:
@@ -269,12 +351,15 @@ class Supervisor:
         moments = [child.start_at for child in self.children if child.start_at is not None]
         if not self.announced and self.model_deadline:
             moments.append(self.model_deadline)
+        if self.leaving:
+            moments.append(self.leave_by)
         return max(0, min(moments) - time.monotonic()) if moments else None
 
     def _sleep(self, seconds=None):
         """Until a signal, an ended child or a first answer comes, or ``seconds`` have passed."""
-        ready, _, _ = select.select([self.wake_up_reader], [], [], seconds)
-        if ready:
+        readers = [self.wake_up_reader, *([self.fresh_says] if self.fresh_says is not None else [])]
+        ready, _, _ = select.select(readers, [], [], seconds)
+        if self.wake_up_reader in ready:
             os.read(self.wake_up_reader, 4096)
 
     def _await(self, name, host, port, path):
@@ -372,6 +457,15 @@ def log(level, event):
         say(json.dumps({"event": event, "level": level, "logger": "config.up", "timestamp": moment}))
 
 
+def has_terminal():
+    """Whether this process belongs to a terminal, whose closing ends what was started in it."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
 def port_number(text):
     port = int(text)
     if not 0 <= port <= 65_535:
@@ -386,6 +480,13 @@ def count(text):
     return number
 
 
+def seconds(text):
+    number = int(text)
+    if not 0 <= number <= 3600:
+        raise ValueError
+    return number
+
+
 port_number.__name__, count.__name__ = "port", "number"
 
 
@@ -396,6 +497,9 @@ def parse(arguments):
     parser.add_argument("--port", type=port_number, default=environment("COMPTOIR_PORT") or "8000")
     parser.add_argument("--data", metavar="DIR", default=environment("COMPTOIR_DATA") or ROOT / "var")
     parser.add_argument("--workers", metavar="N", type=count, default=1)
+    parser.add_argument(
+        "--drain", metavar="SECONDS", type=seconds, default=environment("COMPTOIR_DRAIN_SECONDS") or str(DRAIN_SECONDS)
+    )
     parser.add_argument("--no-model", dest="model", action="store_false")
     parser.add_argument("--no-worker", dest="worker", action="store_false")
     return parser.parse_args(arguments)

@@ -1,5 +1,6 @@
 """The gateway as a plain ASGI application: no Django request, middleware, session or ORM between bytes in and out."""
 
+import asyncio
 import hmac
 
 import msgspec
@@ -15,6 +16,8 @@ from gateway.snapshot import CURRENT_SECONDS, USABLE_SECONDS
 from providers.request_body import InvalidRequest
 
 log = structlog.get_logger(__name__)
+
+FAREWELL_SECONDS = 1.0
 
 
 async def gateway(scope, receive, send):
@@ -37,6 +40,10 @@ async def gateway(scope, receive, send):
         await _refuse(http, error)
     except InvalidRequest as error:
         await _refuse(http, errors.invalid(error))
+    except asyncio.CancelledError:
+        # The process ends, and this has taken longer than it is waited for. Who does not read is not waited for at all.
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await _refuse(http, errors.stopping())
     except Exception:
         # The one edge of this process: whatever was not foreseen is logged with its id and told without detail.
         log.exception("call failed", request_id=http.request_id, path=http.path)

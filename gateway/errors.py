@@ -179,6 +179,15 @@ def not_ready():
     )
 
 
+def stopping():
+    return GatewayError(
+        503,
+        "stopping",
+        _("The server was restarted before this answer was complete. Please try again."),
+        headers=[(b"retry-after", b"1")],
+    )
+
+
 PERIODS = {"day": _("daily"), "week": _("weekly"), "month": _("monthly")}
 SCOPES = {
     "organization": _("organization"),
