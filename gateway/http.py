@@ -20,8 +20,6 @@ OPENAI_PATHS = ("/v1/chat/", "/v1/completions", "/v1/responses", "/v1/embeddings
 MAX_BODY = 32 * 1024 * 1024
 BODY_TIMEOUT = 60.0
 JSON_HEADERS = [(b"content-type", b"application/json")]
-# What an Anthropic client says of the wire format, for a provider of that shape.
-PASSED_ON = {b"anthropic-version": "anthropic-version", b"anthropic-beta": "anthropic-beta"}
 
 
 class Http:
@@ -34,6 +32,7 @@ class Http:
     """
 
     __slots__ = (
+        "_by_name",
         "_receive",
         "_send",
         "_started",
@@ -56,6 +55,8 @@ class Http:
         self._send = send
         self._started = False
         self.headers = scope["headers"]
+        # Of a header that comes twice the first counts.
+        self._by_name = dict(reversed(self.headers))
         self.method = scope["method"]
         self.flavour, self.path = flavours.at_path(scope["path"])
         self.query = scope["query_string"]
@@ -94,7 +95,7 @@ class Http:
 
     def header(self, wanted):
         """The first value of a header, or ``None``."""
-        return next((value for name, value in self.headers if name == wanted), None)
+        return self._by_name.get(wanted)
 
     def text_header(self, wanted):
         """A header for a record: printable, at most 200 characters."""
@@ -110,13 +111,14 @@ class Http:
         return min(int(value), 1000) if value.isdigit() and len(value) < 5 else None
 
     def provider_headers(self):
-        """The headers that go on to a provider of the caller's dialect. Raises ``GatewayError``."""
+        """What a caller says of its wire format, for a provider that speaks the same. Raises ``GatewayError``."""
         if self.dialect is not anthropic:
             return {}
-        passed = {PASSED_ON[name]: value.decode("latin-1") for name, value in self.headers if name in PASSED_ON}
-        if "anthropic-version" not in passed:
+        version, beta = self.header(b"anthropic-version"), self.header(b"anthropic-beta")
+        if version is None:
             raise errors.missing_version()
-        return passed
+        passed = {"anthropic-version": version.decode("latin-1")}
+        return passed if beta is None else passed | {"anthropic-beta": beta.decode("latin-1")}
 
     @property
     def rules(self):
@@ -212,7 +214,7 @@ class Http:
             spent = (time.perf_counter() - self.received) * 1000
             headers.append((b"openai-processing-ms", b"%d" % spent))
         # The names are the caller's text: only those that are harmless in a header are said.
-        if names := [name for name in dropped if FIELD_NAME.fullmatch(name)]:
+        if dropped and (names := [name for name in dropped if FIELD_NAME.fullmatch(name)]):
             headers.append((b"x-comptoir-dropped", ", ".join(names[:40]).encode()))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self._started = True

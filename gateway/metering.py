@@ -26,19 +26,18 @@ class Meter:
     Dialects tell it through ``saw_text``, ``saw_usage``, ``response_model`` and ``stop_reason``.
     """
 
+    # What is not known yet.
+    dispatched = outcome = status = first = _prompt_tokens = None
+    error: GatewayError | None = None
+    attempts = 0
+    reported: TokenUsage | None = None
+    response_model = stop_reason = upstream_request_id = first_token = None
+
     def __init__(self, call, count_prompt, input_estimate=0):
         self.call = call
         self._count_prompt = count_prompt
-        self._prompt_tokens = None
         self.input_estimate = input_estimate
-        self.first = None
-        self.dispatched = None
         self.marked = call.received
-        self.attempts = 0
-        self.outcome = None
-        self.status = None
-        self.error: GatewayError | None = None
-        self.ask(None, None)
 
     @property
     def requested_model(self):
@@ -53,12 +52,12 @@ class Meter:
     def ask(self, target, rates):
         """Begin an attempt at ``target``: nothing of one before it has reached the caller, and none counts."""
         self.target, self.rates = target, rates
-        if self.first is None:
-            self.first = target
-        self.reported: TokenUsage | None = None
         self.text: list[str] = []
         self.written = 0
-        self.response_model = self.stop_reason = self.upstream_request_id = self.first_token = None
+        if self.first is None:
+            self.first = target
+        else:
+            self.reported = self.response_model = self.stop_reason = self.upstream_request_id = self.first_token = None
 
     @property
     def fallback(self):
@@ -143,14 +142,18 @@ class Meter:
             if not output or counted > output * 2:
                 output, source = counted, UsageSource.COUNTED
         # There is no prompt of no tokens: a count of zero is none.
-        known_input = reported.input_tokens if reported.total_input else None
+        known_input = reported.input_tokens
+        if not known_input and not reported.total_input:
+            known_input = None
         if known_input is None and self.input_estimate > MOST_COUNTED_TOKENS:
             # Counting it would hold up everybody's answers.
             known_input, source = self.input_estimate, UsageSource.ESTIMATED
         elif known_input is None:
             known_input = self.count_prompt()
             source = UsageSource.COUNTED if source == UsageSource.REPORTED else source
-        return msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=output), source
+        if known_input != reported.input_tokens or output != reported.output_tokens:
+            reported = msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=output)
+        return reported, source
 
     def told(self) -> TokenUsage:
         """What the caller of an answer that has come whole is told it used: the same that is recorded."""

@@ -176,6 +176,13 @@ class Exchange:
     Where the provider is asked in the caller's own format, bytes pass as they are; else a translator stands between.
     """
 
+    is_complete = False
+    response = None
+    # The same request without what some providers refuse.
+    fallback_body = None
+    hides_usage = owes_usage = False
+    _failure = _splitter = _reader = _reader_class = _from = _to = _last = None
+
     def __init__(self, call, plan, meter):
         """Build the provider's request. Raises ``InvalidRequest`` for what cannot be said in its format."""
         self.call = call
@@ -184,15 +191,7 @@ class Exchange:
         self.meter = meter
         self.adapter = ADAPTERS[target.adapter]
         self.format = call.format if plan.format_name == call.format.NAME else formats.BY_NAME[plan.format_name]
-        self.is_complete = False
-        self.response = None
-        # The same request without what some providers refuse.
-        self.fallback_body = None
-        self.hides_usage = False
-        self.owes_usage = False
         self.dresses = call.flavour.rewrites(call.format.NAME, target)
-        self._failure = self._splitter = self._reader = self._from = self._to = self._last = None
-        self._reader_class = None
         self._holds = plan.has_others
         if self.format is call.format:
             call.dropped = []

@@ -163,7 +163,10 @@ class Router:
 
     async def plan(self, call):
         """The plan of a call; raises ``GatewayError`` where nobody could be asked."""
-        route = await find_route(call.model, call.caller.organization_id, self.keeper)
+        organization_id = call.caller.organization_id
+        route = models_of(organization_id, self.keeper.current).get(call.model)
+        if route is None:
+            route = await find_route(call.model, organization_id, self.keeper)
         targets = route.targets
         if len(targets) > 1:
             targets = self.health.ordered(_drawn(route) if route.weights else targets)

@@ -37,12 +37,14 @@ class TokenUsage(msgspec.Struct, frozen=True):
         """Every input token, cached or not; ``None`` where the uncached count is unknown."""
         if self.input_tokens is None:
             return None
-        cached = (self.cache_read_tokens, self.cache_write_tokens, self.cache_write_1h_tokens)
-        return self.input_tokens + sum(count or 0 for count in cached)
+        cached = (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0) + (self.cache_write_1h_tokens or 0)
+        return self.input_tokens + cached
 
 
 def count_of(value):
     """``value`` as a token count; ``None`` where it is no number from 0 to CEILING: absurd counts are no reports."""
+    if type(value) is int:
+        return value if 0 <= value <= CEILING else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= CEILING:
         return None
     return int(value)

@@ -146,12 +146,11 @@ class Adapter:
 
     def request_id(self, answer) -> str | None:
         """How the provider calls this request, if it says."""
-        headers = answer.response.headers
-        for name in REQUEST_ID_HEADERS:
-            if value := headers.get(name):
-                # Headers come with whatever bytes were sent; records hold text.
-                return value[:200].encode("utf-8", "replace").decode()
-        return None
+        value = next(filter(None, map(answer.response.headers.get, REQUEST_ID_HEADERS)), None)
+        if value is None or (len(value) <= 200 and value.isascii()):
+            return value
+        # Headers come with whatever bytes were sent; records hold text.
+        return value[:200].encode("utf-8", "replace").decode()
 
     def scrubbed(self, failure, target):
         """What a provider said of its failure in mid-stream, fit to be passed on."""

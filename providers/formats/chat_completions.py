@@ -18,6 +18,7 @@ PROMPT_FIELDS = ("messages", "tools", "functions", "response_format")
 # Where a request says how long its answer may get.
 MAX_TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
 DONE = b"data: [DONE]\n\n"
+AN_OBJECT = _("an object")
 
 
 class Delta(msgspec.Struct):
@@ -83,13 +84,13 @@ def read_request(fields, rules=None):
 
 def wants_usage(fields):
     """Whether the caller of a stream asked for its usage chunk."""
-    options = field(fields, "stream_options", StreamOptions, what=_("an object"))
+    options = field(fields, "stream_options", StreamOptions, what=AN_OBJECT)
     return bool(options and options.include_usage)
 
 
 def asking_for_usage(fields):
     """``fields`` with ``stream_options.include_usage`` on, whatever else the options hold."""
-    options = field(fields, "stream_options", dict, what=_("an object")) or {}
+    options = field(fields, "stream_options", dict, what=AN_OBJECT) or {}
     return fields | {"stream_options": msgspec.Raw(msgspec.json.encode(options | {"include_usage": True}))}
 
 
@@ -148,14 +149,18 @@ def _plain_usage(usage):
         return None
     if usage.get("total_tokens") != prompt + output or prompt + output > CEILING or not usage.keys() <= PLAIN_USAGE:
         return None
-    details, spent = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
-    if not isinstance(details, dict) or not isinstance(spent, dict):
-        return None
-    read, written = count_of(details.get("cached_tokens")), count_of(details.get("cache_write_tokens"))
-    cached = (read or 0) + (written or 0)
-    reasoning = count_of(spent.get("reasoning_tokens"))
-    uncached = prompt - cached if cached <= prompt else prompt
-    return TokenUsage(uncached, read, written, None, output, reasoning and min(reasoning, output))
+    read = written = reasoning = None
+    if details := usage.get("prompt_tokens_details"):
+        if not isinstance(details, dict):
+            return None
+        read, written = count_of(details.get("cached_tokens")), count_of(details.get("cache_write_tokens"))
+        cached = (read or 0) + (written or 0)
+        prompt = prompt - cached if cached <= prompt else prompt
+    if spent := usage.get("completion_tokens_details"):
+        if not isinstance(spent, dict):
+            return None
+        reasoning = count_of(spent.get("reasoning_tokens"))
+    return TokenUsage(prompt, read, written, None, output, reasoning and min(reasoning, output))
 
 
 def _count(*spellings):

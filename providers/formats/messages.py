@@ -21,6 +21,7 @@ PROMPT_FIELDS = ("system", "messages", "tools")
 # Where a request says how long its answer may get.
 MAX_TOKENS_FIELDS = ("max_tokens",)
 LIMIT = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+WHOLE_NUMBER = _("a whole number from 0 to 2147483647")
 # From this version on a request may not sample, quote its own user or hold documents that the model wrote.
 STRICT_VERSION = "2026-10-21"
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -118,7 +119,7 @@ def read_request(fields, rules=None):
     strict = is_strict(rules)
     model = model_name(fields)
     require_messages(fields)
-    field(fields, "max_tokens", LIMIT, required=True, what=_("a whole number from 0 to 2147483647"))
+    field(fields, "max_tokens", LIMIT, required=True, what=WHOLE_NUMBER)
     stream = bool(field(fields, "stream", bool, what=TRUE_OR_FALSE))
     if strict:
         _check_strictly(fields, rules)
@@ -223,32 +224,29 @@ def read_usage(usage):
     """Disjoint counts from a usage object, whose ``input_tokens`` exclude the cache; ``None`` where it holds none."""
     if not isinstance(usage, dict):
         return None
-    split = usage.get("cache_creation")
-    split = split if isinstance(split, dict) else {}
-    written_1h = count_of(split.get("ephemeral_1h_input_tokens"))
-    written = count_of(split.get("ephemeral_5m_input_tokens"))
+    written_1h = written = None
+    if isinstance(split := usage.get("cache_creation"), dict):
+        written_1h = count_of(split.get("ephemeral_1h_input_tokens"))
+        written = count_of(split.get("ephemeral_5m_input_tokens"))
     whole = count_of(usage.get("cache_creation_input_tokens"))
     if whole is not None:
         # What the split leaves out lives five minutes.
         written = max(written or 0, whole - (written_1h or 0))
-    details = usage.get("output_tokens_details")
-    output = count_of(usage.get("output_tokens"))
-    reasoning = count_of(details.get("thinking_tokens")) if isinstance(details, dict) else None
-    if reasoning is not None and output is not None:
-        reasoning = min(reasoning, output)
-    found = TokenUsage(
-        count_of(usage.get("input_tokens")),
-        count_of(usage.get("cache_read_input_tokens")),
-        written,
-        written_1h,
-        output,
-        reasoning,
-    )
-    return found if found != TokenUsage() else None
+    given, read = count_of(usage.get("input_tokens")), count_of(usage.get("cache_read_input_tokens"))
+    output, reasoning = count_of(usage.get("output_tokens")), None
+    if isinstance(details := usage.get("output_tokens_details"), dict):
+        reasoning = count_of(details.get("thinking_tokens"))
+        if reasoning is not None and output is not None:
+            reasoning = min(reasoning, output)
+    if given is None and output is None and read is written is written_1h is reasoning is None:
+        return None
+    return TokenUsage(given, read, written, written_1h, output, reasoning)
 
 
 def text_of(written):
     """Everything that a block or delta writes, as one string."""
+    if written.type in ("text", "text_delta") and isinstance(written.text, str):
+        return written.text
     parts = [part for part in (written.text, written.thinking, written.partial_json) if isinstance(part, str)]
     if written.type == "tool_use":
         parts += [written.name] if isinstance(written.name, str) else []

@@ -21,7 +21,9 @@ def test_a_response_that_failed_never_tells_the_credential():
     target = make_target("openai", "https://api.openai.com/v1", credential="sk-upstream-1234")
     call = Call(formats.responses, None, parse_body(b'{"model":"public","input":"a"}'), model="public")
     plan = SimpleNamespace(target=target, format_name="responses", has_others=False)
-    exchange = Exchange(call, plan, Meter(call, len))
+    meter = Meter(call, len)
+    meter.ask(target, None)
+    exchange = Exchange(call, plan, meter)
     body = {"status": "failed", "output": [], "error": {"message": "No account for sk-upstream-1234 here."}}
 
     with pytest.raises(StreamError) as failed:
