@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
+from gateway.admission import Admission
 from gateway.calls import Call, Caller
 from gateway.health import Health
 from gateway.journal import Journal, SegmentReader
@@ -43,11 +44,11 @@ async def test_the_record_names_the_target_that_was_being_asked(tmp_path):
         target(1, base_url="https://down.example/v1", prices=((0.0, rates[0]),)),
         target(2, base_url="https://silent.example/v1", prices=((0.0, rates[1]),)),
     )
-    snapshot = SimpleNamespace(routes={1: {"fast": Route("fast", targets)}})
+    keeper = SimpleNamespace(current=SimpleNamespace(routes={1: {"fast": Route("fast", targets)}}, spending={}))
     alerts = SimpleNamespace(succeeded=lambda target: None, failed=lambda target, error: None)
-    router = Router(SimpleNamespace(current=snapshot), Health(), alerts)
-    journal = Journal(tmp_path)
-    runtime = SimpleNamespace(router=router, journal=journal, upstream=Upstream())
+    router, journal = Router(keeper, Health(), alerts), Journal(tmp_path)
+    admission = Admission(keeper, None)
+    runtime = SimpleNamespace(router=router, journal=journal, upstream=Upstream(), admission=admission)
     fields = {"messages": msgspec.Raw(b'[{"role":"user","content":"Hello there"}]')}
     call = Call(chat_completions, CALLER, fields, model="fast", stream=True)
 

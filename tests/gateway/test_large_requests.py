@@ -48,7 +48,7 @@ async def test_only_a_flavour_that_looks_deep_reads_a_large_request_beside_the_l
     class Http:
         flavour = SimpleNamespace(name="odd", looks_deep=looks_deep, headers=lambda call: [])
         ulid, request_id, received = b"", "req_1", 0.0
-        text_header = retry_count = lambda self, *_: None
+        header = text_header = retry_count = lambda self, *_: None
 
         def provider_headers(self):
             return {}

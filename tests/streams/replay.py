@@ -9,6 +9,7 @@ import msgspec
 from multidict import CIMultiDict
 
 from gateway import pipeline
+from gateway.admission import Admission
 from gateway.calls import Call, Caller
 from gateway.errors import GatewayError
 from gateway.health import Health
@@ -123,11 +124,13 @@ class Replay:
             provider_name="Scripted",
             prices=((0.0, RATES),),
         )
-        snapshot = SimpleNamespace(routes={1: {"public": Route("public", (self.target,))}})
+        snapshot = SimpleNamespace(routes={1: {"public": Route("public", (self.target,))}}, spending={})
+        keeper = SimpleNamespace(current=snapshot)
         alerts = SimpleNamespace(succeeded=lambda target: None, failed=lambda target, error: None)
         entry = SimpleNamespace(progress=lambda mark: None, close=lambda closed: None)
         self.runtime = SimpleNamespace(
-            router=Router(SimpleNamespace(current=snapshot), Health(), alerts),
+            router=Router(keeper, Health(), alerts),
+            admission=Admission(keeper, None),
             journal=SimpleNamespace(open=lambda ulid, opened: entry),
             upstream=self,
         )
