@@ -52,6 +52,9 @@ class Admission:
             return
         bounds = [_Bounds(call, target, limits) for target in plan.targets]
         nanos = max(bound.cost() for bound in bounds)
+        if not nanos and not any(limit.refuses_all for limit in limits):
+            # What is free passes however much was spent.
+            return
         accounts = self._accounts_of(limits, spending, call.received_at)
         call.reservation = self.leases.reserve(accounts, nanos)
         if call.reservation is None:

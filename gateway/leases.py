@@ -281,7 +281,11 @@ class Leases:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), AGAIN_SECONDS if self.waiting else HOUSE_SECONDS)
             self._wake.clear()
-            await self._round()
+            try:
+                await self._round()
+            except Exception:
+                # The edge of this task: were it to end here, every limited request would wait in vain.
+                log.exception("round failed")
             if self.waiting:
                 await asyncio.sleep(LEAST_PAUSE)
 
