@@ -101,6 +101,8 @@ async def prometheus(http, runtime):
     if token is None or (token and not hmac.compare_digest(given, b"Bearer " + token.encode())):
         await http.fail(errors.unknown_path(http.method, http.path))
         return
+    if runtime is not None:
+        metrics.look_at(runtime)
     await http.send(200, [(b"content-type", CONTENT_TYPE_LATEST.encode())], generate_latest())
 
 

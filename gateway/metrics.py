@@ -2,14 +2,20 @@
 
 from bisect import bisect_left
 from collections import Counter as Counts
+from time import monotonic
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from usage.models import Scope
 
 REFUSALS = Counter("comptoir_refusals", "Calls refused before they were a request of anybody's.", ["code"])
 JOURNAL_BYTES = Gauge(
     "comptoir_journal_bytes", "Size of this process's journal files that are still written or drained."
 )
+JOURNAL_SEGMENTS = Gauge("comptoir_journal_segments", "This process's journal files.")
+JOURNAL_OPEN = Gauge("comptoir_journal_open_requests", "Requests that this process has begun and not ended.")
+DRAIN_FAILING = Gauge("comptoir_drain_failing_seconds", "Since the database takes no records; 0 while it does.")
 JOURNAL_DAMAGED = Counter(
     "comptoir_journal_damaged_bytes", "Bytes of dead processes' journals that were no valid frame."
 )
@@ -20,6 +26,13 @@ DRAIN_SECONDS = Histogram("comptoir_drain_seconds", "Time to write one batch of 
 DRAIN_FAILURES = Counter("comptoir_drain_failures", "Batches that the database did not take.")
 OVERRUNS = Counter("comptoir_overruns", "Requests that cost more than was held for them, whatever they were told.")
 LEDGER_FAILURES = Counter("comptoir_ledger_failures", "Questions to the ledger of spending that were not answered.")
+LEDGER_FAILING = Gauge("comptoir_ledger_failing", "1 while the ledger of spending does not answer.")
+LEASE_ACCOUNTS = Gauge(
+    "comptoir_lease_accounts", "Intervals of spend limits that this process holds something of.", ["scope"]
+)
+LEASE_HELD = Gauge("comptoir_lease_held_nanos", "Reserved here by requests under way.", ["scope"])
+LEASE_FREE = Gauge("comptoir_lease_free_nanos", "Drawn ahead for requests to come.", ["scope"])
+ANNOUNCEMENTS = Gauge("comptoir_announcements_connected", "1 while changes are heard of at once.")
 SNAPSHOT_AGE = Gauge("comptoir_snapshot_age_seconds", "Since keys, models and prices were last known to be current.")
 
 
@@ -83,3 +96,22 @@ class Requests:
 
 REQUESTS = Requests()
 REGISTRY.register(REQUESTS)
+
+
+def look_at(runtime):
+    """Bring the gauges up to date with what the process holds at the moment of a scrape."""
+    segments = list(runtime.journal.segments)
+    JOURNAL_BYTES.set(runtime.journal.bytes_waiting)
+    JOURNAL_SEGMENTS.set(len(segments))
+    JOURNAL_OPEN.set(sum(segment.open_requests for segment in segments))
+    failing_since = runtime.drainer.failing_since
+    DRAIN_FAILING.set(0 if failing_since is None else monotonic() - failing_since)
+    SNAPSHOT_AGE.set(runtime.keeper.age)
+    ANNOUNCEMENTS.set(runtime.listener.is_connected)
+    LEDGER_FAILING.set(runtime.leases.failing)
+    accounts = [account for account in runtime.leases.accounts.values() if account.lease_id]
+    for scope in Scope.values:
+        of_scope = [account for account in accounts if account.key.scope == scope]
+        LEASE_ACCOUNTS.labels(scope).set(len(of_scope))
+        LEASE_HELD.labels(scope).set(sum(account.held for account in of_scope))
+        LEASE_FREE.labels(scope).set(sum(account.free for account in of_scope))

@@ -6,7 +6,7 @@ import sys
 
 from django.conf import settings
 
-from console.announcements import REVISION
+from console.announcements import LEDGER, REVISION
 from gateway.admission import Admission
 from gateway.alerts import Alerts
 from gateway.announcements import Listener
@@ -28,12 +28,12 @@ class Runtime:
 
     def __init__(self):
         self.keeper = SnapshotKeeper()
-        self.listener = Listener({REVISION: self.keeper.announced})
         self.alerts = Alerts(self.keeper)
         self.router = Router(self.keeper, Health(), self.alerts)
         self.journal = Journal(settings.JOURNAL_DIR)
         self.drainer = Drainer(self.journal, settings.JOURNAL_KEEP_HOURS)
         self.leases = Leases(self.journal.uid)
+        self.listener = Listener({REVISION: self.keeper.announced, LEDGER: self.leases.recall})
         self.admission = Admission(self.keeper, self.leases)
         self.upstream = Upstream()
         self.stored_responses = StoredResponses()
@@ -41,9 +41,9 @@ class Runtime:
     async def start(self):
         global _current
         await asyncio.gather(self.keeper.start(), asyncio.to_thread(resolve_own_endpoints))
-        self.listener.start()
         self.drainer.start()
         self.leases.start()
+        self.listener.start()
         self.alerts.start()
         # What is loaded by now stays: the collector need not look at it again, and need not look at all so often.
         gc.collect()
