@@ -9,15 +9,15 @@ from django.utils.translation import gettext as _
 from console.formatting import reader_locale
 
 
-def hint(model, currency):
-    """Such as "$3 in, $15 out per million"; reads the prefetched prices of ``model``."""
+def hint(model):
+    """Such as "$3 in, $15 out per million", in the price's currency; reads the prefetched prices of ``model``."""
     now = timezone.now()
     price = next((price for price in model.prices.all() if price.valid_from <= now), None)
     if price is None:
         return _("not priced")
     return _("%(input)s in, %(output)s out per million") % {
-        "input": rate(price.input_per_mtok, currency),
-        "output": rate(price.output_per_mtok, currency),
+        "input": rate(price.input_per_mtok, price.currency),
+        "output": rate(price.output_per_mtok, price.currency),
     }
 
 

@@ -415,7 +415,7 @@ def _settings_context(workspace, form):
         "workspace": workspace,
         "form": form,
         "model": model,
-        "price_hint": prices.hint(model, workspace.organization.currency) if model else "",
+        "price_hint": prices.hint(model) if model else "",
     }
 
 

@@ -31,3 +31,9 @@ def current_currencies() -> tuple[str, ...]:
 def labelled(code: str) -> str:
     """A currency's letters and its name in the reader's language."""
     return f"{code} – {get_currency_name(code, locale=formatting.reader_locale())}"
+
+
+def choices_with(*codes: str | None, without: str = "") -> list[tuple[str, str]]:
+    """What a form offers: the current currencies and ``codes``."""
+    offered = {*current_currencies(), *filter(None, codes)} - {without}
+    return [(code, labelled(code)) for code in sorted(offered)]

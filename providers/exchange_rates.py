@@ -86,6 +86,12 @@ def current_rates(organization) -> dict[str, ExchangeRate]:
     return {row.from_currency: row for row in rows.order_by("from_currency")}
 
 
+def costed(organization, currencies) -> set[str]:
+    """Those of ``currencies`` of which amounts can be made costs now; no question where all are its own."""
+    foreign = {*currencies} - {None, organization.currency}
+    return {organization.currency} | (foreign & current_rates(organization).keys() if foreign else set())
+
+
 def rate_at(organization, from_currency, moment):
     """The rate that was valid at ``moment``, or ``None``."""
     rows = organization.exchange_rates.filter(from_currency=from_currency, valid_from__lte=moment)

@@ -8,10 +8,12 @@ from django import forms
 from django.core.validators import MaxValueValidator
 from django.utils.formats import get_format, number_format
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from providers.adapters.http import CONNECT_SECONDS, FIRST_BYTE_SECONDS, IDLE_SECONDS
 from providers.amounts import AmbiguousAmount, parse_amount
 from providers.capabilities import Capability
+from providers.currencies import choices_with
 from providers.discovery import RemoteModel, is_model_name
 from providers.endpoints import normal_base_url
 from providers.models import Lifecycle
@@ -113,8 +115,15 @@ class ProviderForm(CredentialFields):
         widget=forms.TextInput(attrs=TYPED | {"inputmode": "url", "class": "input--mono"}),
     )
 
-    def __init__(self, *args, preset, **kwargs):
+    def __init__(self, *args, preset, currency, **kwargs):
         super().__init__(*args, preset=preset, **kwargs)
+        self.fields["currency"] = forms.ChoiceField(
+            label=_("Currency of its prices"),
+            choices=choices_with(currency),
+            initial=currency,
+            required=False,
+            widget=forms.Select(attrs={"aria-required": "false"}),
+        )
         address = self.fields["base_url"]
         address.widget.attrs["placeholder"] = preset.base_url or PLACEHOLDERS.get(preset.kind, PLACEHOLDERS["openai"])
         if not preset.kind.endswith("-compatible"):
@@ -190,7 +199,7 @@ class ProviderEditForm(ProviderForm):
     def __init__(self, *args, provider, **kwargs):
         names = ("name", "base_url", *TIMEOUTS)
         initial = {name: getattr(provider, name) for name in names}
-        super().__init__(*args, preset=PRESETS[provider.kind], initial=initial, **kwargs)
+        super().__init__(*args, preset=PRESETS[provider.kind], currency=provider.currency, initial=initial, **kwargs)
         for blank in self.preset.blanks:
             del self.fields[blank.name]
         self.fields["base_url"].required = True
@@ -303,13 +312,12 @@ class ModelNameForm(forms.Form):
     )
 
 
-class RateField(forms.DecimalField):
-    """An amount per million tokens, written as 3, 3.00 or 3,00."""
+class AmountField(forms.DecimalField):
+    """An amount written as 3, 3.00 or 3,00."""
 
     def __init__(self, **kwargs):
         widget = forms.TextInput(attrs=TYPED | {"inputmode": "decimal", "class": "input--number"})
-        errors = {"min_value": _("A price cannot be below zero.")}
-        super().__init__(max_digits=14, decimal_places=6, min_value=0, widget=widget, error_messages=errors, **kwargs)
+        super().__init__(widget=widget, **kwargs)
 
     def to_python(self, value):
         if value is None or not str(value).strip():
@@ -323,6 +331,14 @@ class RateField(forms.DecimalField):
         except ValueError:
             raise forms.ValidationError(_("Write an amount such as 3.00 or 3,00."), code="invalid") from None
         return super().to_python(amount)
+
+
+class RateField(AmountField):
+    """An amount per million tokens."""
+
+    def __init__(self, **kwargs):
+        errors = {"min_value": _("A price cannot be below zero.")}
+        super().__init__(max_digits=14, decimal_places=6, min_value=0, error_messages=errors, **kwargs)
 
 
 class ModelForm(forms.Form):
@@ -363,6 +379,16 @@ def _any_filled(fields):
     return any(field.value() or field.errors for field in fields)
 
 
+def beginning():
+    """From when on something is valid; empty, from now on."""
+    return forms.DateTimeField(
+        label=_("Valid from"),
+        required=False,
+        validators=[MaxValueValidator(LATEST)],
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+    )
+
+
 class PriceForm(forms.Form):
     """A new price per million tokens, with its tiers: those of ``tiers`` and room for one more."""
 
@@ -376,12 +402,7 @@ class PriceForm(forms.Form):
     batch_cache_read_per_mtok = RateField(label=_("Cache read"), required=False)
     batch_cache_write_per_mtok = RateField(label=_("Cache write, 5 minutes"), required=False)
     batch_cache_write_1h_per_mtok = RateField(label=_("Cache write, 1 hour"), required=False)
-    valid_from = forms.DateTimeField(
-        label=_("Valid from"),
-        required=False,
-        validators=[MaxValueValidator(LATEST)],
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-    )
+    valid_from = beginning()
 
     def __init__(self, *args, tiers=(), **kwargs):
         super().__init__(*args, **kwargs)
@@ -456,3 +477,29 @@ class PriceForm(forms.Form):
             found.append({"above": above, **rates})
         cleaned["tiers"] = found
         return cleaned
+
+
+class ExchangeRateForm(forms.Form):
+    """What another currency is worth in ``currency``, the organization's."""
+
+    from_currency = forms.ChoiceField(label=_("Currency"), widget=forms.Select(attrs={"aria-required": "false"}))
+    rate = AmountField(
+        label=pgettext_lazy("exchange", "Rate"),
+        max_digits=18,
+        decimal_places=10,
+        min_value=Decimal("0.0000000001"),
+        error_messages={"min_value": _("A rate is more than zero.")},
+    )
+    valid_from = beginning()
+    source = forms.CharField(
+        label=_("Source"),
+        max_length=80,
+        required=False,
+        help_text=_("Where the rate was taken from, say a central bank or an invoice."),
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+
+    def __init__(self, *args, currency, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["from_currency"].choices = choices_with(self.initial.get("from_currency"), without=currency)
+        self.fields["rate"].widget.attrs["autofocus"] = True

@@ -115,6 +115,10 @@ class Provider(models.Model):
         return PRESETS[self.kind].dialect
 
 
+# Of every price that the catalogue has so far.
+CATALOG_CURRENCY = "USD"
+
+
 class CatalogModel(models.Model):
     """
     A model as the catalogue knows it: facts that anybody can look up, the same for every organization.
@@ -132,7 +136,7 @@ class CatalogModel(models.Model):
     max_output_tokens = models.PositiveIntegerField(null=True)
     capabilities = models.JSONField(default=list, validators=[validate_capabilities])
     lifecycle = models.CharField(max_length=10, default="active")
-    currency = models.CharField(max_length=3, default="USD")
+    currency = models.CharField(max_length=3, default=CATALOG_CURRENCY)
     rates = models.JSONField(default=dict)
     tiers = models.JSONField(default=list, validators=[validate_tiers])
     source = models.CharField(max_length=80)

@@ -39,15 +39,21 @@ class TooManyTests(Exception):
 
 
 @transaction.atomic
-def create_provider(*, organization, kind, name, base_url, actor, credential=None, allow_private=False):
+def create_provider(*, organization, kind, name, base_url, actor, credential=None, currency="", allow_private=False):
     """
-    A new provider, its credential sealed.
+    A new provider, its credential sealed; its ``currency`` is the organization's where none is given.
 
     ``allow_private`` is the operator's word that this origin may be private or plain http; no page passes it.
     Raises ``ValidationError``: of code ``private_origin`` where the operator would have to allow the address, of code
     ``missing_extra`` where the operator would have to install a library.
     """
-    provider = Provider(organization=organization, kind=kind, name=name, created_by=actor)
+    provider = Provider(
+        organization=organization,
+        kind=kind,
+        name=name,
+        currency=currency or organization.currency,
+        created_by=actor,
+    )
     if missing := missing_library(provider.preset):
         raise ValidationError(missing, code="missing_extra")
     _place(provider, base_url, allow_private=allow_private)
@@ -59,6 +65,7 @@ def create_provider(*, organization, kind, name, base_url, actor, credential=Non
         "provider.created",
         kind=kind,
         base_url=provider.base_url,
+        currency=provider.currency,
         approved_private_origin=provider.approved_private_origin,
     )
     if credential:
@@ -67,9 +74,11 @@ def create_provider(*, organization, kind, name, base_url, actor, credential=Non
 
 
 @transaction.atomic
-def update_provider(*, provider, name, base_url, actor, credential=None, **timeouts):
+def update_provider(*, provider, name, base_url, actor, credential=None, currency="", **timeouts):
     """
-    Change name, base URL and those of TIMEOUTS that are given; ``None`` is the server's default.
+    Change name, base URL, currency and those of TIMEOUTS that are given; ``None`` is the server's default.
+
+    The prices that its models have stay in the currency that they were set in.
 
     A new origin voids the credential and the operator's word, which were both given for the old one; until another
     credential is set, or this one removed, the provider is not called. Raises ``ValidationError`` as
@@ -77,10 +86,11 @@ def update_provider(*, provider, name, base_url, actor, credential=None, **timeo
     """
     _refuse_managed(provider)
     _hold(provider)
-    changing = ("name", "base_url", *timeouts)
+    changing = ("name", "base_url", "currency", *timeouts)
     before = {field: getattr(provider, field) for field in changing}
     old_origin = origin_of(provider.base_url)
     provider.name = name
+    provider.currency = currency or provider.currency
     for field in TIMEOUTS:
         if field in timeouts:
             setattr(provider, field, timeouts[field])
@@ -92,7 +102,7 @@ def update_provider(*, provider, name, base_url, actor, credential=None, **timeo
     if moved:
         provider.approved_private_origin = ""
     after = {field: getattr(provider, field) for field in changing}
-    if any(after[field] != before[field] for field in changing if field != "name"):
+    if any(after[field] != before[field] for field in changing if field not in ("name", "currency")):
         provider.renewed_at = timezone.now()
     if after["base_url"] != before["base_url"]:
         close_alerts(provider)
@@ -289,7 +299,7 @@ def take_over_models(*, provider, models: Iterable[RemoteModel], actor, priced=T
     """
     Offer ``models`` of the provider to clients under their own names, or ``provider/name`` where that is taken.
 
-    What the provider does not say of them the catalogue does; where it is ``priced`` in the organization's currency,
+    What the provider does not say of them the catalogue does; where it is ``priced`` in the provider's currency,
     they get that price. Those taken over already are left alone. Raises ``ValidationError`` for what cannot name a
     model.
     """
@@ -324,7 +334,7 @@ def take_over_models(*, provider, models: Iterable[RemoteModel], actor, priced=T
         public_names.add(model.public_name)
         made.append(model)
         _audit(model, actor, "model.created", provider=provider.name, name=model.name)
-        if priced and entry and entry.rates and entry.currency == provider.organization.currency:
+        if priced and entry and entry.rates and entry.currency == provider.currency:
             _set_catalog_price(model, entry, actor)
     return made
 
@@ -432,7 +442,9 @@ def set_price(
     **rates: Decimal | None,
 ):
     """
-    A new price from ``valid_from`` on, by default from now; older prices and what they cost stay as they are.
+    A new price from ``valid_from`` on, by default from now, in its provider's currency.
+
+    Older prices and what they cost stay as they are.
 
     ``rates`` are the other PRICE_FIELDS, ``tiers`` as in ``providers.rates``. Raises ``ValidationError``, also for a
     moment that has passed: what was served has its price.
@@ -445,6 +457,7 @@ def set_price(
     price = Price(
         provider_model=model,
         valid_from=valid_from or now,
+        currency=model.provider.currency,
         input_per_mtok=input_per_mtok,
         output_per_mtok=output_per_mtok,
         tiers=sorted(tiers, key=lambda tier: tier["above"]),
@@ -455,7 +468,7 @@ def set_price(
     price.full_clean()
     price.save()
     details = {field: str(getattr(price, field)) for field in PRICE_FIELDS if getattr(price, field) is not None}
-    details |= {field: value for field in ("tiers", "source") if (value := getattr(price, field))}
+    details |= {field: value for field in ("currency", "tiers", "source") if (value := getattr(price, field))}
     _audit(model, actor, "price.set", valid_from=price.valid_from.isoformat(), **details)
     return price
 
@@ -469,7 +482,7 @@ def use_catalog_price(*, model, actor):
     entry = model.catalog_model
     if entry is None or not entry.rates:
         raise ValidationError(_("The catalogue has no price for this model."))
-    if entry.currency != model.organization.currency:
+    if entry.currency != model.provider.currency:
         raise ValidationError(
             _("The catalogue’s prices are in %(currency)s."), params={"currency": entry.currency}, code="currency"
         )
@@ -480,7 +493,7 @@ def use_catalog_price(*, model, actor):
 def follow_catalog(*, model):
     """Give a model that follows the catalogue the price that it has there now; says whether that was done."""
     entry = model.catalog_model
-    if not model.follows_catalog or not entry.rates or entry.currency != model.organization.currency:
+    if not model.follows_catalog or not entry.rates or entry.currency != model.provider.currency:
         return False
     _set_catalog_price(model, entry, None)
     return True

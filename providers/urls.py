@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from providers.views import models, providers, routes
+from providers.views import exchange_rates, models, providers, routes
 
 app_name = "providers"
 
@@ -31,6 +31,17 @@ urlpatterns = [
     path("o/<slug:organization_slug>/providers/add/", providers.provider_create, name="provider_create"),
     path("o/<slug:organization_slug>/providers/alerts/", routes.alert_list, name="alert_list"),
     path("o/<slug:organization_slug>/providers/<uid:provider_uid>/", include(provider_patterns)),
+    path("o/<slug:organization_slug>/exchange-rates/", exchange_rates.exchange_rate_list, name="exchange_rate_list"),
+    path(
+        "o/<slug:organization_slug>/exchange-rates/add/",
+        exchange_rates.exchange_rate_create,
+        name="exchange_rate_create",
+    ),
+    path(
+        "o/<slug:organization_slug>/exchange-rates/<uid:exchange_rate_uid>/withdraw/",
+        exchange_rates.exchange_rate_withdraw,
+        name="exchange_rate_withdraw",
+    ),
     path("o/<slug:organization_slug>/routes/", routes.route_list, name="route_list"),
     path("o/<slug:organization_slug>/routes/add/", routes.route_create, name="route_create"),
     path("o/<slug:organization_slug>/routes/<uid:route_uid>/", routes.route_edit, name="route_edit"),

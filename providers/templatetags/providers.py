@@ -1,7 +1,8 @@
 from decimal import Decimal
 
-from babel.numbers import get_currency_precision, get_currency_symbol
+from babel.numbers import format_decimal, get_currency_precision, get_currency_symbol
 from django import template
+from django.utils.translation import gettext as _
 
 from console import formatting
 from console.templatetags.console import badge
@@ -28,6 +29,20 @@ def catalog_rate(text, currency):
 
 
 @register.filter
+def exchange(exchange_rate):
+    """An exchange rate in a sentence, with every decimal that it has: 1 USD = 0.9231 EUR."""
+    amount = format_decimal(exchange_rate.rate, format="#,##0.0#########", locale=formatting.reader_locale())
+    text = f"1 {exchange_rate.from_currency} = {amount} {exchange_rate.organization.currency}"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
+@register.inclusion_tag("providers/_missing_rate.html")
+def missing_rate(organization, currency):
+    """That amounts in ``currency`` are no costs yet, and what mends it."""
+    return {"organization": organization, "currency": currency}
+
+
+@register.filter
 def rate_rows(price):
     """The rates of a price as rows of a table: of plain requests and of batches, at first and in each tier."""
     rows = []
@@ -50,9 +65,18 @@ def lifecycle_badge(model):
 @register.inclusion_tag("providers/_rate_field.html")
 def rate_field(bound_field, currency):
     """A field for an amount per million tokens, with its unit, and its currency on the side where it is written."""
+    return affix_field(bound_field, currency) | {"unit": _("per 1M")}
+
+
+@register.inclusion_tag("providers/_rate_field.html")
+def affix_field(bound_field, currency):
+    """A field for an amount, with its currency on the side where it is written."""
     attrs = {"class": "input input--number"}
     if bound_field.errors:
         attrs["aria-describedby"] = f"{bound_field.auto_id}_error"
+    if bound_field.form.errors:
+        # The focus goes where something is to be mended.
+        attrs["autofocus"] = bool(bound_field.errors)
     locale = formatting.reader_locale()
     return {
         "field": bound_field,

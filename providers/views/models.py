@@ -12,6 +12,7 @@ from console.formatting import integer
 from providers import queries, services
 from providers.catalog.lookup import entries_of, names_of
 from providers.forms import ModelForm, ModelNameForm, PriceForm, TakeOverForm, ticket
+from providers.models import CATALOG_CURRENCY
 from providers.rates import MOST_TIERS
 from providers.views.access import detail_url, done, get_model, get_provider, refuse
 
@@ -24,6 +25,7 @@ def model_create(request, organization_slug, provider_uid):
     wants_list = request.method == "POST" and "list" in request.POST
     form = TakeOverForm(request.POST if request.method == "POST" and not wants_list else None)
     context = {"section": "providers", "provider": provider, "form": form, "back_url": detail_url(provider)}
+    context["catalog_currency"] = CATALOG_CURRENCY
     if wants_list:
         return _list(request, provider, context)
     if form.is_bound and form.is_valid():
@@ -140,11 +142,13 @@ def price_create(request, organization_slug, provider_uid, model_uid):
     model = get_model(request, organization_slug, provider_uid, model_uid)
     history = queries.price_history(model)
     current = next((price for price, state in history if state == "current"), None)
-    initial = {field: getattr(current, field).normalize() for field in _known_rates(current)}
+    # Amounts of another currency are no beginning for amounts of this one.
+    latest = current if current and current.currency == model.provider.currency else None
+    initial = {field: getattr(latest, field).normalize() for field in _known_rates(latest)}
     form = PriceForm(
         request.POST or None,
         initial={name: number_format(value) for name, value in initial.items()},
-        tiers=_tiers_posted(request) or (current.tiers if current else ()),
+        tiers=_tiers_posted(request) or (latest.tiers if latest else ()),
     )
     if request.method == "POST" and form.is_valid():
         try:
@@ -153,7 +157,7 @@ def price_create(request, organization_slug, provider_uid, model_uid):
             refuse(form, error, "input_per_mtok")
         else:
             return done(request, model.provider, _("Price of %(name)s set") % {"name": model.public_name})
-    return _dialog(request, "price_form", model, form, history=history, current=current)
+    return _price_dialog(request, model, form, history=history)
 
 
 def _tiers_posted(request):
@@ -169,9 +173,7 @@ def price_from_catalog(request, organization_slug, provider_uid, model_uid):
     try:
         services.use_catalog_price(model=model, actor=request.user)
     except ValidationError as error:
-        return _dialog(
-            request, "price_form", model, PriceForm(), history=queries.price_history(model), error=error.messages[0]
-        )
+        return _price_dialog(request, model, PriceForm(), error=error.messages[0])
     return done(request, model.provider, _("Price of %(name)s set") % {"name": model.public_name})
 
 
@@ -189,10 +191,20 @@ def price_withdraw(request, organization_slug, provider_uid, model_uid, price_pk
     try:
         services.withdraw_price(price=price, actor=request.user)
     except ValidationError as error:
-        return _dialog(
-            request, "price_form", model, PriceForm(), history=queries.price_history(model), error=error.messages[0]
-        )
+        return _price_dialog(request, model, PriceForm(), error=error.messages[0])
     return done(request, model.provider, _("Price of %(name)s withdrawn") % {"name": model.public_name})
+
+
+def _price_dialog(request, model, form, history=None, **more):
+    return _dialog(
+        request,
+        "price_form",
+        model,
+        form,
+        history=queries.price_history(model) if history is None else history,
+        **queries.exchange_of(model.organization, model.provider.currency),
+        **more,
+    )
 
 
 def _dialog(request, template, model, form, **more):

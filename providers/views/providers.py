@@ -13,6 +13,7 @@ from console.access import get_organization
 from console.forms import ConfirmationForm
 from providers import queries, services
 from providers.forms import TIMEOUTS, CredentialForm, ProviderEditForm, ProviderForm
+from providers.models import CATALOG_CURRENCY
 from providers.presets import ADDABLE, PRESETS, preset_groups
 from providers.views.access import detail_url, done, get_provider, refuse
 
@@ -39,7 +40,8 @@ def provider_create(request, organization_slug):
         context = {"section": "providers", "groups": preset_groups(), "back_url": _list_url(organization)}
         context["is_wrong"] = is_wrong
         return render(request, "providers/provider_choose.html", context, status=422 if is_wrong else 200)
-    form = ProviderForm(request.POST if request.method == "POST" else None, preset=PRESETS[kind])
+    data = request.POST if request.method == "POST" else None
+    form = ProviderForm(data, preset=PRESETS[kind], currency=organization.currency)
     if request.method == "POST" and form.is_valid():
         try:
             provider = services.create_provider(
@@ -55,7 +57,7 @@ def provider_create(request, organization_slug):
             return HttpResponseClientRedirect(url) if request.htmx else redirect(url)
     back_url = reverse("providers:provider_create", args=[organization.slug])
     context = {"section": "providers", "form": form, "preset": PRESETS[kind], "back_url": back_url}
-    context["missing_library"] = services.missing_library(PRESETS[kind])
+    context |= {"missing_library": services.missing_library(PRESETS[kind]), "catalog_currency": CATALOG_CURRENCY}
     return render(request, "providers/provider_form.html", context, status=422 if form.errors else 200)
 
 
@@ -71,6 +73,7 @@ def provider_detail(request, organization_slug, provider_uid):
 
 def detail_context(provider, **more):
     """What a provider's page shows."""
+    listed = queries.models_with_prices(provider)
     return {
         "section": "providers",
         "provider": provider,
@@ -78,7 +81,9 @@ def detail_context(provider, **more):
         "timeouts": [
             (label, seconds) for name, (label, _default) in TIMEOUTS.items() if (seconds := getattr(provider, name))
         ],
-        "listed": queries.models_with_prices(provider),
+        "listed": listed,
+        "missing_currencies": queries.missing_currencies(listed),
+        **queries.exchange_of(provider.organization, provider.currency),
     } | more
 
 

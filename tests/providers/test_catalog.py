@@ -350,8 +350,8 @@ def test_what_the_provider_says_of_its_model_comes_first(anthropic, alice):
 
 def test_in_another_currency_it_is_not_priced(anthropic, alice):
     make_entry()
-    anthropic.organization.currency = "EUR"
-    anthropic.organization.save()
+    anthropic.currency = "EUR"
+    anthropic.save()
     [model] = services.take_over_models(provider=anthropic, models=[RemoteModel("claude-sonnet-9")], actor=alice)
     assert model.catalog_model
     assert not model.prices.exists()

@@ -220,8 +220,8 @@ def provider_url(model):
 
 
 def test_in_another_currency_one_types_what_one_pays(alice_client, model):
-    model.organization.currency = "EUR"
-    model.organization.save()
+    model.provider.currency = "EUR"
+    model.provider.save()
     page = alice_client.get(url("price_create", model)).text
     assert "That is in USD and yours are in EUR: type what you pay." in words(page)
     assert "Use the catalogue’s price" not in page

@@ -116,7 +116,7 @@ def test_the_list_costs_the_same_for_many(alice_client, organization, django_ass
             make_model(provider := make_provider(organization, credential=KEY))
             make_price(provider.models.first())
     alice_client.get(url("provider_list"))
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(10):
         alice_client.get(url("provider_list"))
 
 
@@ -333,7 +333,7 @@ def test_the_page_costs_the_same_for_many_models(alice_client, provider, django_
         model = make_model(provider)
         make_price(model)
         make_price(model, valid_from=timezone.now() + datetime.timedelta(days=1))
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(11):
         alice_client.get(url("provider_detail", provider))
 
 

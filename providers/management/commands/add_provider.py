@@ -36,6 +36,7 @@ class Command(BaseCommand):
             "--input-per-mtok", type=_amount, metavar="PRICE", help="per million tokens, for every --model"
         )
         parser.add_argument("--output-per-mtok", type=_amount, metavar="PRICE")
+        parser.add_argument("--currency", metavar="USD", help="of its prices; default: the organization's")
         parser.add_argument(
             "--allow-private", action="store_true", help="let this exact origin be private or plain http"
         )
@@ -52,6 +53,7 @@ class Command(BaseCommand):
                     name=name,
                     base_url=base_url or self.base_url(PRESETS[kind], options),
                     credential=self.credential(options["credential_env"]),
+                    currency=(options["currency"] or "").upper(),
                     allow_private=allow_private,
                     actor=None,
                 )
