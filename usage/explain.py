@@ -1,12 +1,15 @@
 """One request row put into words and terms: where it came from, what it cost and where its time went."""
 
+import datetime
 from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
 from console.models import Flavour
+from providers.exchange_rates import rate_at
+from providers.models import Price
 from providers.rates import field_of
-from usage.costs import KINDS, PER_NANO, applied, cost_of, rates_of, terms_of
+from usage.costs import KINDS, PER_NANO, applied, cost_of, exchange_of, rates_of, terms_of
 from usage.models import Outcome, Source, UsageSource
 
 PATHS = {
@@ -59,9 +62,11 @@ class Cost:
     The cost of one request, term by term.
 
     ``state`` is ``priced``; or why there are no terms: ``refused``, ``nothing`` (no token was used), ``unpriced``,
-    ``gone`` (its price was deleted).
-    ``nanos`` is what the terms come to, ``agrees`` whether the row says the same. ``above`` is the number of input
-    tokens above which the rates of its lines apply, where they are those of a tier.
+    ``unconverted`` (its price's currency had no exchange rate), ``gone`` (its price was deleted).
+    ``currency`` is that of its price, ``exchange`` the rate that made a cost of it, where the organization's currency
+    is another, and ``exchange_since`` when that rate began, where this is still known. ``nanos`` is what the terms
+    come to, ``agrees`` whether the row says the same. ``above`` is the number of input tokens above which the rates of
+    its lines apply, where they are those of a tier.
     """
 
     state: str
@@ -71,6 +76,9 @@ class Cost:
     nanos: int | None = None
     agrees: bool = True
     above: int | None = None
+    currency: str = ""
+    exchange: int | None = None
+    exchange_since: datetime.datetime | None = None
 
     @property
     def is_finer(self):
@@ -85,10 +93,10 @@ def cost(log):
     if log.usage_source == UsageSource.NONE and tokens(log) is None and not log.cost_nanos:
         return Cost("nothing")
     if log.cost_nanos is None:
-        return Cost("unpriced")
+        return _uncosted(log)
     if log.price is None:
         return Cost("gone" if log.price_id else "unpriced", nanos=log.cost_nanos)
-    rates = rates_of(log.price)
+    rates = rates_of(log.price, exchange=log.exchange_rate)
     above, charged = applied(log, rates)
     set_kinds = _kinds_with_a_rate(log.price, above)
     terms = {term.kind: term for term in terms_of(log, rates)}
@@ -113,7 +121,27 @@ def cost(log):
         nanos,
         nanos == log.cost_nanos,
         above,
+        log.price.currency,
+        log.exchange_rate,
+        _exchange_since(log),
     )
+
+
+def _uncosted(log):
+    """Why a request has no cost: its model had no price, or a price whose currency had no exchange rate."""
+    prices = Price.objects.filter(provider_model=log.provider_model_id, valid_from__lte=log.started_at)
+    price = prices.order_by("-valid_from", "-pk").first()
+    if price and price.currency != log.organization.currency:
+        return Cost("unconverted", currency=price.currency)
+    return Cost("unpriced")
+
+
+def _exchange_since(log):
+    """Since when the exchange rate of a request was valid."""
+    if log.exchange_rate is None:
+        return None
+    rate = rate_at(log.organization, log.price.currency, log.started_at)
+    return rate.valid_from if rate and exchange_of(rate) == log.exchange_rate else None
 
 
 def _kinds_with_a_rate(price, above):

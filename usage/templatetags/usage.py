@@ -7,7 +7,7 @@ from django import template
 from django.utils.html import format_html
 
 from console import formatting
-from usage.costs import PER_NANO, RATE_SCALE
+from usage.costs import EXCHANGE_SCALE, PER_NANO, RATE_SCALE
 
 register = template.Library()
 FAINT = '<span class="faint">{}</span>'
@@ -40,6 +40,13 @@ def measured(amount, measure, total, currency):
 def rate(millionths):
     """A price per million tokens, kept in millionths: 3.00, and as many decimals as it has."""
     return format_decimal(Decimal(millionths) / RATE_SCALE, format="#,##0.00####", locale=formatting.reader_locale())
+
+
+@register.filter
+def exchange(rate):
+    """An exchange rate, kept as ``usage.costs`` has it: 0.9231, with as many decimals as it has."""
+    amount = Decimal(rate) / EXCHANGE_SCALE
+    return format_decimal(amount, format="#,##0.0#########", locale=formatting.reader_locale())
 
 
 @register.simple_tag
