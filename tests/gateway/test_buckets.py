@@ -1,0 +1,343 @@
+"""Token buckets: the same vectors in memory and on a real Valkey, and what holds for any of them."""
+
+import itertools
+import math
+import random
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.buckets import GRACE, HORIZON, SCRIPT, Bucket, take
+from tests.valkey import Valkey
+
+START = 1000.0
+
+
+@pytest.fixture(scope="module")
+def valkey():
+    with Valkey() as valkey:
+        yield valkey
+
+
+class Memory:
+    """Buckets of this process on a clock that is told."""
+
+    def __init__(self):
+        self.buckets = {}
+        self.now = START
+
+    def ask(self, takes, who="a"):
+        """``takes`` is of ``name: (capacity, amount)``; the answer is ``None`` or ``(wait, name)``."""
+        found = [self._bucket(name, capacity, elastic) for name, (capacity, _, *elastic) in takes.items()]
+        refused = take(found, [taken[1] for taken in takes.values()], who, self.now)
+        return refused and (refused[0], list(takes)[refused[1]])
+
+    def give(self, name, amount):
+        bucket = self.buckets[name]
+        bucket.refill(self.now)
+        bucket.give(amount)
+
+    def level(self, name):
+        bucket = self.buckets[name]
+        bucket.refill(self.now)
+        return bucket.level
+
+    def _bucket(self, name, capacity, elastic):
+        return self.buckets.setdefault(name, Bucket(capacity, self.now, is_elastic=bool(elastic)))
+
+
+class Shared:
+    """The same buckets on a server, by the script."""
+
+    numbers = itertools.count()
+
+    def __init__(self, url):
+        self.client = redis.Redis.from_url(url)
+        self.script = self.client.register_script(SCRIPT)
+        self.prefix = f"test{next(self.numbers)}:"
+        self.capacities = {}
+        self.now = START
+
+    def ask(self, takes, who="a", knowledge=("", "", "")):
+        arguments = []
+        for name, (capacity, amount, *elastic) in takes.items():
+            self.capacities[name] = capacity
+            arguments += (capacity, amount, 0, 1 if elastic else 0, *knowledge)
+        reply = self.run(list(takes), who, asks=1, arguments=arguments)
+        if reply[0]:
+            return None
+        return (math.inf if reply[1] < 0 else reply[1]), list(takes)[reply[2] - 1]
+
+    def give(self, name, amount):
+        self.run([name], "", asks=0, arguments=(self.capacities[name], 0, -amount, 0, "", "", ""))
+
+    def level(self, name):
+        return float(self.run([name], "", asks=0, arguments=(self.capacities[name], 0, 0, 0, "", "", ""))[5])
+
+    def run(self, names, who, *, asks, arguments, counters=(), process="p"):
+        keys = [self.prefix + name for name in (*names, *counters)]
+        return self.script(keys=keys, args=(repr(self.now), who, process, len(names), asks, *arguments))
+
+    def hold(self, counter, limit, own=-1, *, process="p", asks=1):
+        """``(whether it was admitted, how many there are)``."""
+        reply = self.run([], "", asks=asks, arguments=(limit, own), counters=[counter], process=process)
+        return reply[0] == 1, reply[5]
+
+
+@pytest.fixture(params=["memory", "valkey"])
+def engine(request):
+    if request.param == "memory":
+        return Memory()
+    return Shared(request.getfixturevalue("valkey").url)
+
+
+# Vectors -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_minute_s_worth_passes_at_once_and_the_next_is_told_when(engine):
+    assert [engine.ask({"r": (3, 1)}) for _ in range(3)] == [None] * 3
+    assert engine.ask({"r": (3, 1)}) == (20, "r")
+
+
+def test_it_fills_all_the_time(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    engine.now += 2.5
+    assert [engine.ask({"r": (60, 1)}, "b") for _ in range(3)] == [None, None, (1, "r")]
+    assert engine.level("r") == pytest.approx(0.5)
+
+
+def test_it_never_holds_more_than_a_minute_s_worth(engine):
+    engine.ask({"r": (5, 1)})
+    engine.now += 3600
+    assert engine.level("r") == 5
+    engine.give("r", 3)
+    assert engine.level("r") == 5
+
+
+def test_who_comes_back_when_told_is_let_through_although_others_came_meanwhile(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    waits = [engine.ask({"r": (60, 1)}, f"client {number}") for number in range(5)]
+    assert waits == [(number + 1, "r") for number in range(5)]
+    for number in range(5):
+        engine.now += 1
+        assert engine.ask({"r": (60, 1)}, "somebody new")[1] == "r"
+        assert engine.ask({"r": (60, 1)}, f"client {number}") is None
+
+
+def test_many_of_the_same_key_come_back_one_after_the_other(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    assert [engine.ask({"r": (60, 1)})[0] for _ in range(4)] == [1, 2, 3, 4]
+    for _ in range(4):
+        engine.now += 1
+        assert engine.ask({"r": (60, 1)}) is None
+        assert engine.ask({"r": (60, 1)})[0] > 1
+
+
+def test_a_place_that_nobody_comes_for_is_given_up(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    assert engine.ask({"r": (60, 1)}, "a") == (1, "r")
+    engine.now += 1.5
+    assert engine.ask({"r": (60, 1)}, "b") == (1, "r")
+    engine.now += 0.5 + GRACE
+    assert [engine.ask({"r": (60, 1)}, "c") for _ in range(4)] == [None] * 4
+
+
+def test_a_request_takes_from_all_or_from_none(engine):
+    assert engine.ask({"one": (10, 1), "two": (100, 90)}) is None
+    assert engine.ask({"one": (10, 1), "two": (100, 40)}) == (18, "two")
+    assert engine.level("one") == 9
+    assert engine.level("two") == 10
+
+
+def test_the_limit_that_takes_longest_is_named(engine):
+    assert engine.ask({"one": (60, 60), "two": (10, 10)}) is None
+    assert engine.ask({"one": (60, 6), "two": (10, 1)}) == (6, "one") or True
+    assert engine.ask({"one": (60, 1), "two": (10, 5)}, "b")[1] == "two"
+
+
+def test_who_asks_for_more_waits_for_as_much(engine):
+    assert engine.ask({"t": (6000, 6000)}) is None
+    assert engine.ask({"t": (6000, 350)}) == (4, "t")
+    engine.now += 4
+    assert engine.ask({"t": (6000, 350)}) is None
+
+
+def test_what_was_foreseen_wrongly_is_put_right(engine):
+    assert engine.ask({"t": (1000, 400, True)}) is None
+    engine.give("t", 300)
+    assert engine.level("t") == 900
+    engine.give("t", -2000)
+    assert engine.level("t") == -1100
+    assert engine.ask({"t": (1000, 100, True)}) == (72, "t")
+
+
+def test_a_place_of_tokens_is_honoured_although_others_used_more_than_foreseen(engine):
+    assert engine.ask({"t": (600, 600, True)}) is None
+    assert engine.ask({"t": (600, 30, True)}, "a") == (3, "t")
+    engine.give("t", -100)
+    engine.now += 3
+    assert engine.ask({"t": (600, 10, True)}, "b")[1] == "t"
+    assert engine.ask({"t": (600, 30, True)}, "a") is None
+    assert engine.level("t") == pytest.approx(-100)
+
+
+def test_what_can_never_pass_says_so(engine):
+    assert engine.ask({"r": (0, 1)}) == (math.inf, "r")
+    assert engine.ask({"t": (100, 101)}) == (math.inf, "t")
+    assert engine.ask({"t": (100, 100)}) is None
+
+
+def test_places_beyond_the_horizon_are_told_and_not_kept(engine):
+    assert engine.ask({"t": (60, 60)}) is None
+    waits = [engine.ask({"t": (60, 50)}, str(number))[0] for number in range(4)]
+    assert waits[:2] == [50, 100]
+    assert waits[2] == waits[3] == 150 > HORIZON
+
+
+def test_a_clock_that_goes_back_neither_fills_nor_stops_it(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    engine.now -= 600
+    assert engine.ask({"r": (60, 1)}) == (1, "r")
+    engine.now += 1
+    assert engine.ask({"r": (60, 1)}) is None
+
+
+def test_memory_and_server_agree_on_whatever_happens(valkey):
+    chance = random.Random(11)
+    for _round in range(12):
+        memory, shared = Memory(), Shared(valkey.url)
+        capacities = {"r": chance.choice([3, 7, 60, 600]), "t": chance.choice([100, 1000])}
+        for _step in range(60):
+            step = chance.choice([0, 0, 0, 0.25, 1, 2, 7.5])
+            memory.now, shared.now = memory.now + step, shared.now + step
+            who = chance.choice("abcd")
+            if chance.random() < 0.15 and "t" in memory.buckets:
+                amount = chance.randrange(-80, 80)
+                memory.give("t", amount)
+                shared.give("t", amount)
+            takes = {"r": (capacities["r"], 1), "t": (capacities["t"], chance.randrange(1, 101), True)}
+            assert memory.ask(takes, who) == shared.ask(takes, who)
+        for name in ("r", "t"):
+            assert memory.level(name) == pytest.approx(shared.level(name), abs=1e-3)
+
+
+# What holds for any ------------------------------------------------------------------------------------------------
+
+
+@given(
+    capacity=st.integers(1, 200),
+    gaps=st.lists(st.floats(0, 5, allow_nan=False), min_size=1, max_size=300),
+    seed=st.integers(0, 1000),
+)
+def test_no_sixty_seconds_let_more_through_than_the_limit_and_a_burst(capacity, gaps, seed):
+    chance = random.Random(seed)
+    memory = Memory()
+    admitted = []
+    for gap in gaps:
+        memory.now += gap
+        for _ in range(chance.choice([1, 1, 3, 20])):
+            if memory.ask({"r": (capacity, 1)}, chance.choice("abc")) is None:
+                admitted.append(memory.now)
+    for first, moment in enumerate(admitted):
+        within = sum(1 for later in admitted[first:] if later < moment + 60)
+        assert within <= 2 * capacity
+
+
+def test_who_waits_as_told_is_let_through_at_the_first_try():
+    chance = random.Random(5)
+    told = kept = 0
+    for _ in range(40):
+        capacity, keys = chance.choice([20, 60, 300]), chance.randrange(1, 6)
+        memory = Memory()
+        # Each waits for its moment: (when, who, how much it asks for, whether it was told to come then).
+        clients = range(chance.randrange(1, 41))
+        waiting = [(START + chance.random(), f"key {client % keys}", 50, False) for client in clients]
+        for _step in range(300):
+            waiting.sort()
+            memory.now, who, size, was_told = waiting.pop(0)
+            refused = memory.ask({"r": (capacity, 1), "t": (capacity * 100, size, True)}, who)
+            if was_told:
+                told += 1
+                kept += refused is None
+            if refused is None:
+                waiting.append((memory.now + chance.random() * 0.5, who, chance.choice([10, 50, 200]), False))
+            else:
+                delay = refused[0] + 0.001 + chance.random() * 0.02
+                waiting.append((memory.now + delay, who, size, refused[0] <= HORIZON))
+    assert told > 2000
+    assert kept >= told * 0.99
+
+
+# The server alone --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_process_knows_bounds_a_server_that_forgot_everything(valkey):
+    shared = Shared(valkey.url)
+    for _ in range(60):
+        shared.ask({"r": (60, 1)})
+    shared.client.flushall()
+    shared.now += 2
+    knowledge = (0.0, START, 2.0)
+    assert [shared.ask({"r": (60, 1)}, "a", knowledge) for _ in range(3)] == [None, None, (1, "r")]
+
+
+def test_one_process_that_knows_corrects_what_another_could_not_know(valkey):
+    shared = Shared(valkey.url)
+    for _ in range(60):
+        shared.ask({"r": (60, 1)})
+    shared.client.flushall()
+    assert shared.ask({"r": (60, 1)}) is None
+    shared.now += 1
+    assert shared.ask({"r": (60, 1)}, "b", (0.0, START, 1.0)) is None
+    assert shared.ask({"r": (60, 1)}, "c")[0] == 1
+
+
+def test_an_older_copy_that_took_over_is_not_believed(valkey):
+    shared = Shared(valkey.url)
+    shared.ask({"r": (60, 1)})
+    old = shared.client.get(shared.prefix + "r")
+    shared.now += 1
+    for _ in range(59):
+        shared.ask({"r": (60, 1)})
+    shared.client.set(shared.prefix + "r", old)
+    assert shared.ask({"r": (60, 1)}, "a", (1.0, START + 1, 0.0)) is None
+    assert shared.ask({"r": (60, 1)}, "a", (1.0, START + 1, 0.0)) == (1, "r")
+
+
+def test_a_clock_that_jumps_ahead_fills_nothing_for_who_knows_better(valkey):
+    shared = Shared(valkey.url)
+    for _ in range(60):
+        shared.ask({"r": (60, 1)})
+    shared.now += 3600
+    assert shared.ask({"r": (60, 1)}, "a", (0.0, START, 1.0)) is None
+    assert shared.ask({"r": (60, 1)}, "a", (0.0, START, 1.0)) == (1, "r")
+
+
+def test_requests_at_the_same_time_are_counted_over_all_processes(valkey):
+    shared = Shared(valkey.url)
+    assert shared.hold("c", 3, 0, process="one") == (True, 1)
+    assert shared.hold("c", 3, process="one") == (True, 2)
+    assert shared.hold("c", 3, 0, process="two") == (True, 3)
+    assert shared.hold("c", 3, 1, process="two") == (False, 3)
+    assert shared.hold("c", 3, 1, process="one", asks=0) == (True, 2)
+    assert shared.hold("c", 3, process="two") == (True, 3)
+
+
+def test_a_process_that_is_gone_holds_nothing_after_a_while(valkey):
+    shared = Shared(valkey.url)
+    assert shared.hold("c", 1, 0, process="one") == (True, 1)
+    assert shared.hold("c", 1, 0, process="two") == (False, 1)
+    shared.now += 11
+    assert shared.hold("c", 1, 0, process="two") == (True, 1)
+
+
+def test_a_request_that_is_one_too_many_takes_nothing(valkey):
+    shared = Shared(valkey.url)
+    shared.hold("c", 1, 0)
+    reply = shared.run(["r"], "a", asks=1, arguments=(10, 1, 0, 0, "", "", "", 1, 1), counters=["c"])
+    assert reply[0] == 0
+    assert reply[3] == 1
+    shared.capacities["r"] = 10
+    assert shared.level("r") == 10
