@@ -33,6 +33,10 @@ LEASE_ACCOUNTS = Gauge(
 LEASE_HELD = Gauge("comptoir_lease_held_nanos", "Reserved here by requests under way.", ["scope"])
 LEASE_FREE = Gauge("comptoir_lease_free_nanos", "Drawn ahead for requests to come.", ["scope"])
 ANNOUNCEMENTS = Gauge("comptoir_announcements_connected", "1 while changes are heard of at once.")
+RATE_REFUSALS = Counter(
+    "comptoir_rate_refusals", "Requests refused by a limit by the minute, by what it counts.", ["kind"]
+)
+RATES_SHARED = Gauge("comptoir_rates_shared", "Whether limits by the minute are counted over all processes.")
 SNAPSHOT_AGE = Gauge("comptoir_snapshot_age_seconds", "Since keys, models and prices were last known to be current.")
 
 

@@ -30,6 +30,7 @@ from providers.targets import Route, Target
 from usage import spending
 from usage.costs import exchange_of, rates_over_time
 from usage.models import Source
+from usage.rate_limits import Rule, current_rules
 from usage.spending import Spending
 
 log = structlog.get_logger(__name__)
@@ -59,7 +60,7 @@ class Snapshot:
     """
     The state at one revision. ``routes`` maps each organization to the names that clients may ask for: models, oldest
     first, then aliases. ``alerting`` are the providers with an open alert. ``spending`` are the hard spend limits of
-    each organization that has any.
+    each organization that has any, ``rates`` the limits by the minute of each scope.
     """
 
     revision: int
@@ -67,6 +68,7 @@ class Snapshot:
     routes: dict[int, dict[str, Route]] = field(repr=False)
     alerting: frozenset[int] = frozenset()
     spending: dict[int, Spending] = field(default_factory=dict, repr=False)
+    rates: dict[tuple[str, int], tuple[Rule, ...]] = field(default_factory=dict, repr=False)
 
 
 class SnapshotKeeper:
@@ -189,7 +191,7 @@ def load(revision):
         expires_at = key.expires_at.timestamp() if key.expires_at else None
         keys[bytes(key.digest)] = Key(caller, key.disabled_at is not None, expires_at)
     alerting = frozenset(ProviderAlert.objects.filter(resolved_at=None).values_list("provider_id", flat=True))
-    return Snapshot(revision, keys, routes, alerting, spending.load())
+    return Snapshot(revision, keys, routes, alerting, spending.load(), current_rules())
 
 
 def _exchanges():

@@ -1,0 +1,409 @@
+"""
+Setting how much may be asked in a minute, and moving organizations between tiers.
+
+Each change is audited, known to every process within a second, and safe to repeat.
+"""
+
+import datetime
+import fnmatch
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Min, Sum
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from console import audit
+from console.formatting import NANOS
+from console.models import ApiKey, Workspace
+from console.revision import bump_revision
+from usage.models import (
+    LedgerPeriod,
+    ModelGroup,
+    RateLimit,
+    Scope,
+    SpendLimit,
+    SpendPeriod,
+    TierPlace,
+    UsageRollup,
+    UsageTier,
+)
+from usage.spend_limits import remove_spend_limit, set_spend_limit
+
+FIGURES = RateLimit.FIGURES
+PRESETS = Path(__file__).with_name("tier_presets.toml")
+# How the presets name the figures.
+SHORT_NAMES = {
+    "requests": "requests_per_minute",
+    "input": "input_tokens_per_minute",
+    "output": "output_tokens_per_minute",
+    "concurrent": "concurrent_requests",
+}
+# No figure is larger: what claims more is a slip of the keyboard.
+MOST = 10**12
+
+
+class Rule(NamedTuple):
+    """One limit as a request meets it: whose it is, for which models, and its figures; none of ``patterns`` is all."""
+
+    id: str
+    scope: str
+    scope_id: int
+    patterns: tuple[str, ...]
+    label: str
+    requests: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    concurrent: int | None
+
+    def covers(self, names) -> bool:
+        """Whether it is for a model that goes by ``names``."""
+        return not self.patterns or any(
+            fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self.patterns
+        )
+
+
+# Limits ----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def set_rate_limit(*, organization, scope, scope_id, model="", group=None, actor=None, **figures) -> RateLimit:
+    """
+    Let a scope ask for so much in a minute of every model, one model or a group of them.
+
+    ``figures`` are any of ``FIGURES``; those that are not named stay as they are, ``None`` lifts one. Raises
+    ``ValidationError`` for what is no limit, and for one of a workspace or key above what stands over it.
+    """
+    where = {"organization": organization, "scope": scope, "scope_id": scope_id, "model": model, "group": group}
+    limit = RateLimit.objects.select_for_update().filter(**where).first()
+    action = "rate_limit.changed" if limit else "rate_limit.set"
+    limit = limit or RateLimit(**where)
+    before = {name: getattr(limit, name) for name in FIGURES}
+    for name, figure in figures.items():
+        if name not in FIGURES:
+            raise TypeError(name)
+        setattr(limit, name, figure)
+    limit.changed_at, limit.changed_by = timezone.now(), actor
+    _require_sense(limit)
+    limit.full_clean()
+    _require_tighter(limit)
+    limit.save()
+    after = {name: getattr(limit, name) for name in FIGURES}
+    audit.record(
+        organization=organization,
+        actor=actor,
+        action=action,
+        target=limit,
+        models=str(limit.models_label),
+        before=before,
+        after=after,
+    )
+    bump_revision()
+    return limit
+
+
+@transaction.atomic
+def remove_rate_limit(*, limit, actor=None):
+    """Let the limit's scope ask without it."""
+    audit.record(
+        organization=limit.organization,
+        actor=actor,
+        action="rate_limit.removed",
+        target=limit,
+        before={name: getattr(limit, name) for name in FIGURES},
+    )
+    RateLimit.objects.filter(pk=limit.pk).delete()
+    bump_revision()
+
+
+def is_binding(limit, figure, rules) -> bool:
+    """Whether a figure of ``limit`` can hold anybody back, given all ``rules`` of the scopes above it."""
+    value = getattr(limit, figure)
+    return value is not None and all(value < over for over in _figures_over(limit, figure, rules))
+
+
+def rules_over(limit) -> list[Rule]:
+    """The rules of the scopes above that of ``limit``: of the organization, and of a key's workspace."""
+    if limit.scope == Scope.ORGANIZATION:
+        return []
+    found = list(current_rules(limit.organization).get((Scope.ORGANIZATION.value, limit.organization_id), ()))
+    if limit.scope == Scope.API_KEY:
+        workspace_id = ApiKey.objects.filter(pk=limit.scope_id).values_list("workspace", flat=True).first()
+        found += current_rules(limit.organization).get((Scope.WORKSPACE.value, workspace_id), ())
+    return found
+
+
+def _require_sense(limit):
+    if all(getattr(limit, name) is None for name in FIGURES):
+        raise ValidationError(_("A rate limit needs at least one figure."))
+    for name in FIGURES:
+        value = getattr(limit, name)
+        if value is not None and not 0 <= value <= MOST:
+            raise ValidationError({name: _("A limit is a whole number from 0 to 1,000,000,000,000.")})
+    if not _is_of(limit):
+        raise ValidationError(_("There is nothing of that organization to limit."))
+
+
+def _is_of(limit):
+    """Whether what is limited belongs to the organization."""
+    organization_id, scope_id = limit.organization_id, limit.scope_id
+    if limit.group is not None and limit.group.organization_id != organization_id:
+        return False
+    match limit.scope:
+        case Scope.ORGANIZATION:
+            return scope_id == organization_id
+        case Scope.WORKSPACE:
+            return Workspace.objects.filter(pk=scope_id, organization=organization_id).exists()
+        case Scope.API_KEY:
+            return ApiKey.objects.filter(pk=scope_id, workspace__organization=organization_id).exists()
+    return False
+
+
+def _require_tighter(limit):
+    """Refuse a figure that could hold nobody back, as a scope above has a lower one for all of the same models."""
+    rules = rules_over(limit)
+    wrong = {}
+    for name in FIGURES:
+        value = getattr(limit, name)
+        over = min(_figures_over(limit, name, rules), default=None)
+        if value is not None and over is not None and value > over:
+            wrong[name] = _("Above this stands a limit of %(over)s, which holds for it too: it can only be tightened.")
+            wrong[name] = ValidationError(wrong[name], params={"over": over})
+    if wrong:
+        raise ValidationError(wrong)
+
+
+def _figures_over(limit, figure, rules):
+    """The figures of that kind in ``rules`` that hold for every model of ``limit``."""
+    short = next(short for short, name in SHORT_NAMES.items() if name == figure)
+    field = {"input": "input_tokens", "output": "output_tokens"}.get(short, short)
+    patterns = tuple(limit.group.patterns) if limit.group_id else (limit.model,) if limit.model else ()
+    for rule in rules:
+        value = getattr(rule, field)
+        if value is not None and (not rule.patterns or (patterns and all(rule.covers([p]) for p in patterns))):
+            yield value
+
+
+# Groups ----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def set_model_group(*, organization, name, patterns, actor=None) -> ModelGroup:
+    """Have ``name`` stand for the models whose public names match one of ``patterns``, whatever it was before."""
+    patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
+    if not patterns:
+        raise ValidationError(_("A group needs a model, or a pattern such as claude-opus-4*."))
+    group = ModelGroup.objects.select_for_update().filter(organization=organization, name=name.strip()).first()
+    action = "model_group.changed" if group else "model_group.created"
+    group = group or ModelGroup(organization=organization, name=name.strip())
+    before, group.patterns = group.patterns, patterns
+    group.full_clean()
+    group.save()
+    audit.record(
+        organization=organization, actor=actor, action=action, target=group, before=before, after=group.patterns
+    )
+    bump_revision()
+    return group
+
+
+@transaction.atomic
+def remove_model_group(*, group, actor=None):
+    """Forget a group, and the limits that are for it."""
+    audit.record(
+        organization=group.organization, actor=actor, action="model_group.removed", target=group, before=group.patterns
+    )
+    group.delete()
+    bump_revision()
+
+
+# Tiers -----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def install_presets():
+    """Have every published tier at hand; a rule that somebody has set for rising stays."""
+    with PRESETS.open("rb") as file:
+        ladders = tomllib.load(file)
+    for ladder, known in ladders.items():
+        for step, told in enumerate(known["steps"], start=1):
+            cap = told.get("monthly_cap")
+            rates = [
+                {"models": rate.get("models", []), **{SHORT_NAMES[k]: rate[k] for k in SHORT_NAMES if k in rate}}
+                for rate in told["rates"]
+            ]
+            UsageTier.objects.update_or_create(
+                slug=told["slug"],
+                defaults={
+                    "ladder": ladder,
+                    "step": step,
+                    "name": told["name"],
+                    "monthly_cap_nanos": None if cap is None else cap * NANOS,
+                    "rates": rates,
+                    "source": known["source"],
+                    "checked_on": known["checked"],
+                },
+            )
+
+
+@transaction.atomic
+def set_tier(*, ladder, step, slug, name, rates, monthly_cap_nanos=None, after_spent_nanos=None, after_days=None):
+    """A step of a ladder of one's own, whatever it was before. Raises ``ValidationError`` for rates that are none."""
+    for rate in rates:
+        figures = {name: rate[name] for name in FIGURES if name in rate}
+        known = rate.keys() <= {"models", *FIGURES} and isinstance(rate.get("models", []), list)
+        if not known or not figures or any(type(v) is not int or not 0 <= v <= MOST for v in figures.values()):
+            raise ValidationError({"rates": _("Each entry has models, a list, and at least one figure.")})
+    tier = UsageTier.objects.filter(slug=slug).first() or UsageTier(slug=slug)
+    tier.ladder, tier.step, tier.name, tier.rates = ladder, step, name, rates
+    tier.monthly_cap_nanos, tier.after_spent_nanos, tier.after_days = monthly_cap_nanos, after_spent_nanos, after_days
+    tier.full_clean()
+    tier.save()
+    bump_revision()
+    return tier
+
+
+@transaction.atomic
+def set_rule(*, tier, after_spent_nanos=None, after_days=None):
+    """Have organizations rise to ``tier`` from the step before once both are reached; neither is never."""
+    tier.after_spent_nanos, tier.after_days = after_spent_nanos, after_days
+    tier.full_clean()
+    tier.save()
+
+
+@transaction.atomic
+def put_on_tier(*, organization, tier, actor=None):
+    """
+    Have the figures of ``tier`` hold for the organization, and its cap for each of its months.
+
+    The cap is the organization's hard limit a month. A lower one that somebody has set stays, and stays below the cap
+    of later tiers too.
+    """
+    place = TierPlace.objects.select_for_update().filter(organization=organization).first()
+    before = place.tier if place else None
+    if before == tier:
+        return place
+    place = place or TierPlace(organization=organization)
+    place.tier, place.since, place.changed_by = tier, timezone.now(), actor
+    place.save()
+    _set_cap(organization, before and before.monthly_cap_nanos, tier.monthly_cap_nanos, actor)
+    audit.record(
+        organization=organization,
+        actor=actor,
+        action="tier.changed",
+        target=tier,
+        before=before.slug if before else None,
+        after=tier.slug,
+    )
+    bump_revision()
+    return place
+
+
+@transaction.atomic
+def take_off_tier(*, organization, actor=None):
+    """Have only the organization's own limits hold; the cap that the tier brought goes with it."""
+    place = TierPlace.objects.select_for_update().filter(organization=organization).first()
+    if place is None:
+        return
+    _set_cap(organization, place.tier.monthly_cap_nanos, None, actor)
+    audit.record(
+        organization=organization,
+        actor=actor,
+        action="tier.changed",
+        target=place.tier,
+        before=place.tier.slug,
+        after=None,
+    )
+    place.delete()
+    bump_revision()
+
+
+def promote_organizations(now=None) -> list[TierPlace]:
+    """Move up each organization that has reached its next step by the rule, by one; nobody is moved down."""
+    now = now or timezone.now()
+    risen = []
+    for place in TierPlace.objects.select_related("tier", "organization"):
+        following = UsageTier.objects.filter(ladder=place.tier.ladder, step__gt=place.tier.step).first()
+        if following and following.is_reached_by_rule and has_reached(place.organization, following, now):
+            risen.append(put_on_tier(organization=place.organization, tier=following))
+    return risen
+
+
+def has_reached(organization, tier, now=None) -> bool:
+    """Whether the organization has spent enough in all, for long enough, to rise to ``tier`` by its rule."""
+    spent, since = standing(organization)
+    if tier.after_spent_nanos is not None and spent < tier.after_spent_nanos:
+        return False
+    days = datetime.timedelta(days=tier.after_days or 0)
+    return not tier.after_days or (since is not None and since + days <= (now or timezone.now()))
+
+
+def standing(organization):
+    """What an organization has spent in all, in nanos, and the day of its first request, ``None`` before it."""
+    spent = LedgerPeriod.objects.filter(
+        organization=organization, scope=Scope.ORGANIZATION, scope_id=organization.pk, period=SpendPeriod.MONTH
+    ).aggregate(nanos=Sum("settled_nanos"))["nanos"]
+    first = UsageRollup.objects.filter(organization=organization, width=UsageRollup.Width.DAY).aggregate(
+        first=Min("start")
+    )["first"]
+    return spent or 0, first
+
+
+def _set_cap(organization, before, after, actor):
+    limit = SpendLimit.objects.filter(
+        organization=organization, scope=Scope.ORGANIZATION, scope_id=organization.pk, period=SpendPeriod.MONTH
+    ).first()
+    if limit is not None and limit.amount_nanos != before and (after is None or limit.amount_nanos <= after):
+        return
+    if after is None:
+        if limit is not None and before is not None:
+            remove_spend_limit(limit=limit, actor=actor)
+        return
+    set_spend_limit(
+        organization=organization,
+        scope=Scope.ORGANIZATION,
+        scope_id=organization.pk,
+        period=SpendPeriod.MONTH,
+        amount_nanos=after,
+        actor=actor,
+    )
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+def current_rules(organization=None) -> dict[tuple[str, int], tuple[Rule, ...]]:
+    """Every rule that holds, by whose it is, of one organization or of all; two queries."""
+    limits = RateLimit.objects.select_related("group").order_by("pk")
+    places = TierPlace.objects.select_related("tier")
+    if organization is not None:
+        limits, places = limits.filter(organization=organization), places.filter(organization=organization)
+    found = {}
+    for limit in limits:
+        patterns = tuple(limit.group.patterns) if limit.group_id else (_escaped(limit.model),) if limit.model else ()
+        rule = Rule(
+            limit.uid,
+            limit.scope,
+            limit.scope_id,
+            patterns,
+            limit.models_label,
+            *(getattr(limit, name) for name in FIGURES),
+        )
+        found.setdefault((limit.scope, limit.scope_id), []).append(rule)
+    for place in places:
+        scope = Scope.ORGANIZATION.value, place.organization_id
+        for rate in place.tier.rates:
+            patterns = tuple(rate.get("models") or ())
+            figures = (rate.get(name) for name in FIGURES)
+            # The same on the next tier: what is used up stays used up.
+            label = ", ".join(patterns)
+            rule = Rule(f"tier.{place.organization_id}.{label}", *scope, patterns, label, *figures)
+            found.setdefault(scope, []).append(rule)
+    return {scope: tuple(rules) for scope, rules in found.items()}
+
+
+def _escaped(name):
+    """A model's name as a pattern that matches just that."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)
