@@ -215,6 +215,8 @@ STORAGES = {
 
 # /metrics: for this bearer where it is set; without one open ("") to this machine alone, closed (None) elsewhere.
 METRICS_TOKEN = env_secret("COMPTOIR_METRICS_TOKEN") or (None if PUBLIC_URL or LISTENS_ON_NETWORK else "")
+# How many web processes this machine runs: at least so many share what is limited by the minute, without Redis.
+WEB_PROCESSES = env_int("COMPTOIR_WORKERS", 1, least=1, most=1024)
 JOURNAL_DIR = DATA_DIR / "journal"
 JOURNAL_KEEP_HOURS = env_int("COMPTOIR_JOURNAL_KEEP_HOURS", 24, least=0, most=24 * 90)
 

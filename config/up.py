@@ -144,6 +144,7 @@ class Supervisor:
                 "COMPTOIR_DATA": str(self.data),
                 "COMPTOIR_HOST": options.host,
                 "COMPTOIR_PORT": str(self.listener.getsockname()[1]),
+                "COMPTOIR_WORKERS": str(options.workers),
             }
         )
         self.environment.pop("COMPTOIR_LOCAL_MODEL_URL", None)
