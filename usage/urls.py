@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from usage.views import alerts, dashboard, fragments, limits, requests, webhooks
+from usage.views import alerts, dashboard, fragments, limits, rates, requests, webhooks
 
 app_name = "usage"
 webhook_patterns = [
@@ -29,6 +29,13 @@ urlpatterns = [
     path("w/<slug:workspace_slug>/limits/<uid:limit_uid>/edit/", limits.limit_edit, name="limit_edit"),
     path("w/<slug:workspace_slug>/limits/<uid:limit_uid>/remove/", limits.limit_remove, name="limit_remove"),
     path("w/<slug:workspace_slug>/limits/<uid:limit_uid>/ask/", limits.increase_create, name="increase_create"),
+    path("w/<slug:workspace_slug>/limits/rates/add/", rates.rate_create, name="rate_create"),
+    path("w/<slug:workspace_slug>/limits/rates/<uid:rate_uid>/edit/", rates.rate_edit, name="rate_edit"),
+    path("w/<slug:workspace_slug>/limits/rates/<uid:rate_uid>/remove/", rates.rate_remove, name="rate_remove"),
+    path("w/<slug:workspace_slug>/limits/groups/add/", rates.group_create, name="group_create"),
+    path("w/<slug:workspace_slug>/limits/groups/<uid:group_uid>/edit/", rates.group_edit, name="group_edit"),
+    path("w/<slug:workspace_slug>/limits/groups/<uid:group_uid>/remove/", rates.group_remove, name="group_remove"),
+    path("w/<slug:workspace_slug>/limits/tier/", rates.tier_edit, name="tier_edit"),
     path(
         "w/<slug:workspace_slug>/limits/<uid:limit_uid>/leases/<int:lease_id>/release/",
         limits.lease_release,

@@ -4,6 +4,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -14,7 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from console.access import get_workspace
 from console.formatting import money
 from console.models import ApiKey, Member, User, Workspace
-from usage import increases, ledger, limit_queries, spend_limits
+from usage import increases, ledger, limit_queries, rate_queries, spend_limits
 from usage.limit_forms import AnswerForm, AskForm, LimitForm, NewLimitForm
 from usage.limit_queries import Subject
 from usage.models import LimitIncrease, Scope, SpendLease, SpendLimit
@@ -72,8 +73,9 @@ def _limits(request, workspace, subjects, beneath=()):
     organization, subject = workspace.organization, subjects[-1]
     limits = limit_queries.applying(organization, subjects)
     wishes = limit_queries.fresh_wishes(organization, request.member)
+    rate_limits = _rate_limits_shown(workspace, subjects)
     known = limit_queries.subjects_of(
-        organization, [*limits, *beneath, *(wish.spend_limit for wish in wishes)], subjects
+        organization, [*limits, *beneath, *rate_limits, *(wish.spend_limit for wish in wishes)], subjects
     )
     found = limit_queries.standings(organization, [*limits, *beneath], known)
     applying = found[: len(limits)]
@@ -89,8 +91,28 @@ def _limits(request, workspace, subjects, beneath=()):
         "me": request.user,
         "command": _command(organization, subject),
     }
+    if subject.scope != Scope.MEMBER:
+        place = rate_queries.place_of(organization)
+        context |= {
+            "place": place,
+            "rates": rate_queries.rates(organization, place, rate_limits, known),
+            "groups": rate_queries.groups_of(organization),
+        }
     template = "usage/limit_list.html" + ("#fragment" if request.htmx else "")
     return render_local(request, workspace, template, context)
+
+
+def _rate_limits_shown(workspace, subjects):
+    """The rate limits of the page of the last of ``subjects``: what applies to it, and what is right beneath it."""
+    subject = subjects[-1]
+    if subject.scope == Scope.MEMBER:
+        return []
+    keys = {subject.key for subject in subjects}
+    if subject.scope == Scope.WORKSPACE:
+        beneath = Q(scope=Scope.API_KEY, scope_id__in=ApiKey.objects.filter(workspace=workspace).values("pk"))
+    else:
+        beneath = Q(scope=Scope.WORKSPACE) if subject.scope == Scope.ORGANIZATION else Q(pk__in=[])
+    return rate_queries.rate_limits_of(workspace.organization, keys, beneath)
 
 
 def _command(organization, subject):
