@@ -165,6 +165,9 @@ def test_a_mark_of_progress_says_who_answers_where_it_is_not_the_first(meter):
     assert mark.output_tokens == 0
     meter.ask(second, RATES)
     assert meter.progress().price_id == RATES.price_id
+    assert meter.progress().exchange_rate is None
+    meter.ask(second, RATES._replace(exchange=12_500_000_000))
+    assert meter.progress().exchange_rate == 12_500_000_000
 
 
 def test_reasoning_is_counted_and_is_not_the_answer():
