@@ -47,7 +47,7 @@ def disagreements(since=None):
     With ``since``, a UTC hour, the hours from then on; otherwise all hours and days, at the cost of a pass over every
     row. Both sides are read from one state of the database, and nobody waits for it.
     """
-    with _one_state():
+    with one_state():
         expected = {}
         for sums in _sums_of_rows(since):
             _merge(expected, sums)
@@ -67,7 +67,7 @@ def disagreements(since=None):
 
 
 @contextmanager
-def _one_state():
+def one_state():
     """Read from one state of the database, without a lock that a writer would wait for."""
     if connection.in_atomic_block:
         yield

@@ -1,5 +1,6 @@
 """Request ids: ULIDs, whose order as text is their order in time, and which nobody can guess."""
 
+import datetime
 import os
 import time
 
@@ -43,3 +44,11 @@ def request_id(ulid: bytes) -> str:
 def least_id_at(moment) -> str:
     """The id before which no request of ``moment``, an aware datetime, or later stands."""
     return request_id((int(moment.timestamp() * 1000) << 80).to_bytes(16, "big"))
+
+
+def moment_of(request_id) -> datetime.datetime:
+    """When a request's id was made."""
+    milliseconds = 0
+    for letter in request_id.removeprefix("req_")[:10]:
+        milliseconds = milliseconds << 5 | ALPHABET.index(letter)
+    return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC)

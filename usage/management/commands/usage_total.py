@@ -1,20 +1,18 @@
-"""Prints what was used, counted once from the request rows and once from the rollups."""
+"""Prints what was used, by the request rows, the rollups and the ledger, and whether all accounts agree."""
 
 import json
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
-from django.db.models import Count, Sum
 
 from console.models import ApiKey, Workspace
-from usage.models import RequestLog, UsageRollup
-
-KINDS = ("input", "cache_read", "cache_write", "output")
-COLUMNS = (*(f"{kind}_tokens" for kind in KINDS), "cache_write_1h_tokens", "cost_nanos")
+from usage import books
 
 
 class Command(BaseCommand):
-    help = "Print what was used: requests, tokens and cost of the rows, and whether the rollups say the same."
+    help = (
+        "Print what was used: requests, tokens and cost of the rows, what rollups and ledger make of them, whether "
+        "they and the leases on limits agree, and where they do not."
+    )
 
     def add_arguments(self, parser):
         parser.add_argument("--workspace", metavar="W", help="the slug of a workspace; all of them without it")
@@ -22,46 +20,33 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *, workspace=None, key=None, **options):
-        rows, rollups = RequestLog.objects.all(), UsageRollup.objects.filter(width=UsageRollup.Width.DAY)
-        keys = ApiKey.objects.all()
+        asked, keys = books.Asked(), ApiKey.objects.all()
         if workspace is not None:
             found = Workspace.objects.filter(slug=workspace).first()
             if found is None:
                 raise CommandError(f"No workspace has the slug {workspace!r}.")
-            rows, rollups, keys = (each.filter(workspace=found) for each in (rows, rollups, keys))
+            asked, keys = asked._replace(workspace_id=found.pk), keys.filter(workspace=found)
         if key is not None:
-            ids = list(keys.filter(name=key).values_list("pk", flat=True))
+            ids = tuple(keys.filter(name=key).values_list("pk", flat=True))
             if not ids:
                 raise CommandError(f"No API key is called {key!r}.")
-            rows, rollups = rows.filter(api_key_id__in=ids), rollups.filter(api_key_id__in=ids)
-        total = usage_total(rows, rollups)
-        self.stdout.write(json.dumps(total) if options["json"] else in_words(total))
-
-
-@transaction.atomic
-def usage_total(rows, rollups):
-    """Both sums as one object. ``agree`` is whether requests, outcomes, tokens and cost are the same in both."""
-    sums = {column: Sum(column) for column in COLUMNS}
-    of_rows = rows.aggregate(requests=Count("pk"), **sums)
-    of_rollups = rollups.aggregate(requests=Sum("requests"), **sums)
-    outcomes = dict(rows.order_by().values_list("outcome").annotate(Count("pk")))
-    rollup_outcomes = dict(rollups.order_by().values_list("outcome").annotate(Sum("requests")))
-    of_rows, of_rollups = ({name: value or 0 for name, value in found.items()} for found in (of_rows, of_rollups))
-    tokens = {kind: of_rows[f"{kind}_tokens"] for kind in KINDS}
-    tokens["cache_write"] += of_rows["cache_write_1h_tokens"]
-    return {
-        "rows": of_rows["requests"],
-        "outcomes": outcomes,
-        "tokens": tokens,
-        # The ledger of limits comes with them; until then nobody keeps a third account.
-        "cost_nanos": {"rows": of_rows["cost_nanos"], "rollups": of_rollups["cost_nanos"], "ledger": None},
-        "agree": of_rows == of_rollups and outcomes == rollup_outcomes,
-    }
+            asked = asked._replace(api_key_ids=ids)
+        total = books.total(asked)
+        if options["json"]:
+            self.stdout.write(json.dumps(total))
+            return
+        self.stdout.write(in_words(total))
+        for difference in total["differences"]:
+            self.stdout.write(f"  {books.in_words(difference)}")
+        if (more := total["difference_count"] - len(total["differences"])) > 0:
+            self.stdout.write(f"  and {more} more")
 
 
 def in_words(total):
     """One line for a person."""
     tokens, cost = total["tokens"], total["cost_nanos"]
     counts = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in tokens.items())
-    verdict = "rows and rollups agree" if total["agree"] else f"rollups differ: {cost['rollups'] / 10**9:.9f}"
+    verdict = "rows, rollups, ledger and leases agree"
+    if not total["agree"]:
+        verdict = f"they differ: rollups {cost['rollups'] / 10**9:.9f}, ledger {cost['ledger'] / 10**9:.9f}"
     return f"{total['rows']} requests; tokens: {counts}; cost {cost['rows'] / 10**9:.9f}; {verdict}."
