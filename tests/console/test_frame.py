@@ -89,7 +89,7 @@ def test_the_command_for_a_key_names_one_that_is_free(alice_client, workspace):
 
 def test_the_home_page_costs_a_fixed_number_of_queries(alice_client, workspace, django_assert_max_num_queries):
     alice_client.get(workspace.get_absolute_url())
-    with django_assert_max_num_queries(9):
+    with django_assert_max_num_queries(10):
         alice_client.get(workspace.get_absolute_url())
 
 

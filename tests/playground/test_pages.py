@@ -216,7 +216,7 @@ def test_a_page_costs_a_fixed_number_of_queries(
 def test_the_list_costs_a_fixed_number_of_queries(alice, alice_client, workspace, model, django_assert_max_num_queries):
     for number in range(60):
         make_conversation(alice, workspace, model, f"Talk {number}")
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         text = alice_client.get(url("conversation_list", workspace)).text
     assert "Talk 59" in text
     assert "Talk 0<" not in text
