@@ -97,7 +97,7 @@ class Drainer:
                 return
             if uid is not None:
                 try:
-                    ledger.close_process(uid)
+                    ledger.close_process(uid, taken_over_by=self.journal.uid)
                 except Error as error:
                     log.warning("holdings not returned", process=uid, error=str(error).strip())
                     metrics.LEDGER_FAILURES.inc()

@@ -338,8 +338,12 @@ def recalled(uid) -> list[int]:
 
 
 @transaction.atomic
-def close_process(uid):
-    """Return all that a process held which will answer no more calls, and whose rows are all in the database."""
+def close_process(uid, *, taken_over_by=""):
+    """
+    Return all that a process held which will answer no more calls, and whose rows are all in the database.
+
+    ``taken_over_by`` is the process that has drained its journal, where it could not itself.
+    """
     leases = SpendLease.objects.filter(process=uid).exclude(state=SpendLease.State.CLOSED)
     _lock(set(leases.values_list("ledger_period_id", flat=True)))
     now = timezone.now()
@@ -351,7 +355,7 @@ def close_process(uid):
         lease.remaining_nanos, lease.has_idle = 0, False
         lease.state, lease.changed_at = SpendLease.State.CLOSED, now
         lease.save()
-    GatewayProcess.objects.filter(pk=uid).update(ended_at=now)
+    GatewayProcess.objects.filter(pk=uid, ended_at=None).update(ended_at=now, taken_over_by=taken_over_by)
 
 
 def mark_orphans(now=None) -> int:

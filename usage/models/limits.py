@@ -122,6 +122,7 @@ class GatewayProcess(models.Model):
     started_at = models.DateTimeField(default=timezone.now)
     seen_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True)
+    taken_over_by = models.CharField(max_length=40, blank=True, help_text="Who drained its journal after its death.")
 
     def __str__(self):
         return f"{self.pid} on {self.host}"
