@@ -158,13 +158,14 @@ SECURE_CSP = {
 }
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = []
 if _public.scheme == "https":
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = env_int("COMPTOIR_HSTS_SECONDS", 31_536_000, least=0, most=63_072_000)
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env_bool("COMPTOIR_HSTS_SUBDOMAINS")
     # Both bind every name below this server's, for as long as a browser remembers: not to be decided by default.
-    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+    SILENCED_SYSTEM_CHECKS += ["security.W005", "security.W021"]
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-comptoir_session", "__Host-comptoir_csrf"
 
@@ -224,6 +225,8 @@ JOURNAL_KEEP_HOURS = env_int("COMPTOIR_JOURNAL_KEEP_HOURS", 24, least=0, most=24
 
 # Without one, alerts are told in the console and to webhooks alone.
 MAILERS = env_mailers("EMAIL_URL")
+if not MAILERS:
+    SILENCED_SYSTEM_CHECKS += ["mail.W001"]
 DEFAULT_FROM_EMAIL = env_str("COMPTOIR_EMAIL_FROM") or f"Comptoir <comptoir@{_public.hostname or 'localhost'}>"
 
 # Tasks -----------------------------------------------------------------------------------------------------------
