@@ -17,7 +17,7 @@ import structlog
 from django.db import Error, connection
 from django.utils import timezone
 
-from console.models import ApiKey
+from console.models import ApiKey, Workspace
 from console.revision import current_revision
 from gateway import metrics
 from gateway.calls import Caller
@@ -174,24 +174,35 @@ def load(revision):
             weights = tuple(step.weight for step in steps) if route.strategy == ModelRoute.Strategy.WEIGHTED else ()
             found = Route(route.name, tuple(targets[step.provider_model_id] for step in steps), weights)
             routes.setdefault(route.organization_id, {})[route.name] = found
-    keys = {}
-    for key in ApiKey.objects.filter(revoked_at=None).select_related("workspace__organization"):
-        workspace = key.workspace
+    alerting = frozenset(ProviderAlert.objects.filter(resolved_at=None).values_list("provider_id", flat=True))
+    return Snapshot(revision, _keys(), routes, alerting, spending.load(), current_rules())
+
+
+def _keys():
+    """Every key that is not revoked, by its digest."""
+    workspaces = {workspace.pk: workspace for workspace in Workspace.objects.select_related("organization")}
+    columns = ("digest", "pk", "workspace", "created_by", "flavour", "stores_responses", "disabled_at", "expires_at")
+    found = {}
+    # Plain values: there may be a hundred thousand, and every change anywhere reads them all again.
+    rows = ApiKey.objects.filter(revoked_at=None).values_list(*columns)
+    for digest, pk, workspace_id, user_id, flavour, stores, disabled_at, expires_at in rows:
+        workspace = workspaces.get(workspace_id)
+        if workspace is None:
+            # It was made between the two questions; the revision has moved on, so both are asked again.
+            continue
         caller = Caller(
             organization_id=workspace.organization_id,
             organization_uid=workspace.organization.uid,
-            workspace_id=workspace.pk,
+            workspace_id=workspace_id,
             workspace_uid=workspace.uid,
-            api_key_id=key.pk,
-            user_id=key.created_by_id,
+            api_key_id=pk,
+            user_id=user_id,
             source=Source.API.value,
-            flavour=key.flavour or workspace.flavour or None,
-            stores=key.stores_responses and workspace.stores_responses,
+            flavour=flavour or workspace.flavour or None,
+            stores=stores and workspace.stores_responses,
         )
-        expires_at = key.expires_at.timestamp() if key.expires_at else None
-        keys[bytes(key.digest)] = Key(caller, key.disabled_at is not None, expires_at)
-    alerting = frozenset(ProviderAlert.objects.filter(resolved_at=None).values_list("provider_id", flat=True))
-    return Snapshot(revision, keys, routes, alerting, spending.load(), current_rules())
+        found[bytes(digest)] = Key(caller, disabled_at is not None, expires_at.timestamp() if expires_at else None)
+    return found
 
 
 def _exchanges():
