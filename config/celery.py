@@ -15,7 +15,7 @@ from django.conf import settings
 
 # Redis gives a task out again when it has not been acknowledged for so long: more than any task may take.
 VISIBILITY_SECONDS = 30 * 60
-# A web process does the same where no worker did for twice as long: gateway.spend_alerts.
+# A web process does the same where no worker did for twice as long: gateway.housekeeping.
 ALERT_SECONDS = 15
 
 
@@ -73,6 +73,7 @@ app.conf.update(
             "task": "usage.tasks.delete_old_deliveries",
             "schedule": crontab(hour=4, minute=10),
         },
+        "promote organizations": {"task": "usage.tasks.promote_organizations", "schedule": crontab(minute=20)},
         "check books": {"task": "usage.tasks.check_books", "schedule": crontab(minute=40)},
     },
 )

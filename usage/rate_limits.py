@@ -323,12 +323,20 @@ def take_off_tier(*, organization, actor=None):
 def promote_organizations(now=None) -> list[TierPlace]:
     """Move up each organization that has reached its next step by the rule, by one; nobody is moved down."""
     now = now or timezone.now()
-    risen = []
-    for place in TierPlace.objects.select_related("tier", "organization"):
-        following = UsageTier.objects.filter(ladder=place.tier.ladder, step__gt=place.tier.step).first()
-        if following and following.is_reached_by_rule and has_reached(place.organization, following, now):
-            risen.append(put_on_tier(organization=place.organization, tier=following))
-    return risen
+    places = TierPlace.objects.select_related("tier", "organization")
+    return [risen for place in places if (risen := _promote(place, now))]
+
+
+@transaction.atomic
+def _promote(place, now):
+    tier = place.tier
+    following = UsageTier.objects.filter(ladder=tier.ladder, step__gt=tier.step).first()
+    if following is None or not following.is_reached_by_rule or not has_reached(place.organization, following, now):
+        return None
+    # Somebody may have moved it meanwhile.
+    if not TierPlace.objects.select_for_update().filter(pk=place.pk, tier=tier).exists():
+        return None
+    return put_on_tier(organization=place.organization, tier=following)
 
 
 def has_reached(organization, tier, now=None) -> bool:

@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from usage import deliveries, rollups, stored_responses, sweeps
+from usage import deliveries, rate_limits, rollups, stored_responses, sweeps
 
 log = structlog.get_logger(__name__)
 
@@ -44,3 +44,10 @@ def delete_old_deliveries():
     """Delete messages that arrived, or were given up, a month ago."""
     if count := deliveries.delete_old():
         log.info("old deliveries deleted", deliveries=count)
+
+
+@shared_task
+def promote_organizations():
+    """Move organizations up that have reached their next usage tier."""
+    for place in rate_limits.promote_organizations():
+        log.info("organization promoted", organization=place.organization.uid, tier=place.tier.slug)
