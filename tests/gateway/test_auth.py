@@ -133,7 +133,7 @@ def test_a_snapshot_costs_the_same_number_of_queries_however_much_it_holds(works
     for number in range(3):
         make_price(make_model(provider, f"m{number}"))
         services.create_api_key(workspace=workspace, name=f"k{number}", created_by=alice)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(10):
         snapshot = load(1)
     assert len(snapshot.keys) == 3
     assert list(snapshot.routes[workspace.organization_id]) == ["m0", "m1", "m2"]

@@ -249,10 +249,10 @@ def test_a_ledger_that_does_not_answer_is_told_later(workspace, journal, drainer
     dead.close()
     close_process, failures = ledger.close_process, iter([OperationalError("away"), OperationalError("still away")])
 
-    def failing(uid):
+    def failing(uid, **options):
         for failure in failures:
             raise failure
-        close_process(uid)
+        close_process(uid, **options)
 
     monkeypatch.setattr("usage.ledger.close_process", failing)
     drainer.start()
