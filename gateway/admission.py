@@ -34,9 +34,11 @@ TOOLS_TOKENS = 1_000
 class Admission:
     """Holds what requests may cost, in the leases of this process."""
 
-    def __init__(self, keeper, leases: Leases):
+    def __init__(self, keeper, leases: Leases, refused=lambda key: None):
+        """``refused`` is told of each interval of the ledger that has too little left for a request."""
         self.keeper = keeper
         self.leases = leases
+        self._refused = refused
         # The account of each limit's current interval.
         self._accounts = {}
 
@@ -78,6 +80,7 @@ class Admission:
         except Exhausted as error:
             tokens = _affordable(bounds, self.leases.left_of(error)) if call.takes_less else None
             if tokens is None:
+                self._refused(error.key)
                 limit = next(limit for limit in limits if spending.key(limit, call.received_at) == error.key)
                 raise errors.spend_limit_reached(limit, spending, error.key, error.grant, nanos) from None
             call.takes_less = False
@@ -92,6 +95,7 @@ class Admission:
         found = []
         for limit in limits:
             if limit.refuses_all:
+                self._refused(spending.key(limit, moment))
                 raise errors.nothing_allowed(limit)
             account = self._accounts.get(limit.id)
             if account is None or not account.start <= moment < account.end:

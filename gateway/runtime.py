@@ -12,6 +12,7 @@ from gateway.alerts import Alerts
 from gateway.announcements import Listener
 from gateway.drainer import Drainer
 from gateway.health import Health
+from gateway.housekeeping import Housekeeping
 from gateway.journal import Journal
 from gateway.leases import Leases
 from gateway.routing import Router
@@ -34,7 +35,8 @@ class Runtime:
         self.drainer = Drainer(self.journal, settings.JOURNAL_KEEP_HOURS)
         self.leases = Leases(self.journal.uid)
         self.listener = Listener({REVISION: self.keeper.announced, LEDGER: self.leases.recall})
-        self.admission = Admission(self.keeper, self.leases)
+        self.housekeeping = Housekeeping(self.journal.uid)
+        self.admission = Admission(self.keeper, self.leases, self.housekeeping.refused)
         self.upstream = Upstream()
         self.stored_responses = StoredResponses()
 
@@ -45,6 +47,7 @@ class Runtime:
         self.leases.start()
         self.listener.start()
         self.alerts.start()
+        self.housekeeping.start()
         # What is loaded by now stays: the collector need not look at it again, and need not look at all so often.
         gc.collect()
         gc.freeze()
@@ -59,6 +62,7 @@ class Runtime:
         _current = None
         await self.upstream.close()
         await self.alerts.stop()
+        await asyncio.to_thread(self.housekeeping.stop)
         await self.listener.stop()
         await self.keeper.stop()
         await self.leases.stop()

@@ -142,6 +142,12 @@ def _raise(passed, now):
         ledger_period__in=[book_id for _limit, book_id, _spent in passed], resolved_at=None
     )
     is_open = set(known.values_list("spend_limit_id", "ledger_period_id", "threshold"))
+    # These have refused a request that was too large for what was left; now nothing is left.
+    too_little = set(
+        known.filter(threshold=FULL, spent_nanos__lt=F("amount_nanos")).values_list(
+            "spend_limit_id", "ledger_period_id"
+        )
+    )
     for limit, book_id, spent in passed:
         amount = limit.amount_at(now)
         new = [
@@ -151,9 +157,11 @@ def _raise(passed, now):
             and (limit.pk, book_id, threshold) not in is_open
             and _open(limit, book_id, threshold, spent, amount, now)
         ]
+        if spent >= amount and (limit.pk, book_id) in too_little and _fill(limit, book_id, spent, amount):
+            new.append(FULL)
         if new:
             event = REFUSING if limit.is_hard and spent >= amount else PASSED
-            yield News(event, limit, LedgerPeriod.objects.get(pk=book_id), new[-1], spent, amount)
+            yield News(event, limit, LedgerPeriod.objects.get(pk=book_id), max(new), spent, amount)
 
 
 def _open(limit, book_id, threshold, spent, amount, now):
@@ -165,6 +173,14 @@ def _open(limit, book_id, threshold, spent, amount, now):
     if made:
         return True
     return bool(LimitAlert.objects.filter(pk=alert.pk, resolved_at__isnull=False).update(**values))
+
+
+def _fill(limit, book_id, spent, amount):
+    """Say of an open alert that nothing is left any more; whether this process did."""
+    alert = LimitAlert.objects.filter(
+        spend_limit=limit, ledger_period=book_id, threshold=FULL, resolved_at=None, spent_nanos__lt=F("amount_nanos")
+    )
+    return bool(alert.update(spent_nanos=spent, amount_nanos=amount))
 
 
 def _resolved_because(alert, now):
@@ -276,6 +292,8 @@ def headline(news, subject, currency) -> str:
         "limit": rate(news.amount_nanos, news.limit.period, currency),
         "percent": percent(news.threshold),
     }
+    if news.event == REFUSING and news.spent_nanos < news.amount_nanos:
+        return _("%(who)s was refused a request: it may cost more than is left of %(limit)s") % values
     if news.event == REFUSING:
         return _("%(who)s has used up %(limit)s: requests are refused") % values
     if news.event == PASSED:
@@ -376,7 +394,7 @@ def _mail(user, organization, news, subjects):
             parts.append(settings.PUBLIC_URL + reverse("usage:alert_list", args=[organization.slug]))
         parts.append(_("Sent by Comptoir to you as a member of %(name)s.") % {"name": organization.name})
     # A name may hold what no header may.
-    return {"subject": " ".join(subject.split())[:200], "body": "\n\n".join(parts) + "\n"}
+    return {"subject": " ".join(subject.splitlines())[:200], "body": "\n\n".join(parts) + "\n"}
 
 
 def _facts(news, organization):

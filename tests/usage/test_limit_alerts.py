@@ -108,6 +108,22 @@ def test_a_limit_that_refuses_before_all_is_spent_is_told_at_once(workspace, web
     assert [(event["type"], event["data"]["spent"]) for event in events()] == [("spend_limit.refusing", "4.000000000")]
 
 
+def test_one_that_refused_too_large_a_request_is_told_again_when_nothing_is_left(workspace, webhook, mailing):
+    organization = workspace.organization
+    limit(organization, 10 * EURO, thresholds=[50])
+    spend(workspace, EURO)
+    start, end = calendar_of("UTC").interval("month", timezone.now())
+    note_refusal(Key(organization.pk, "organization", organization.pk, "month", start, end))
+    assert MailDelivery.objects.get().subject == (
+        "Organization Default was refused a request: it may cost more than is left of $10.00 a month"
+    )
+    spend(workspace, 9 * EURO)
+    assert evaluate() == 1
+    assert evaluate() == 0
+    told = [(event["type"], event["data"]["spent"]) for event in events()]
+    assert told == [("spend_limit.refusing", "1.000000000"), ("spend_limit.refusing", "10.000000000")]
+
+
 def test_a_refusal_by_a_limit_that_nobody_spent_under_is_told(workspace, webhook):
     limit(workspace.organization, 0)
     start, end = calendar_of("UTC").interval("month", timezone.now())

@@ -55,5 +55,6 @@ def _describe(alerts):
         alert.who = limit_alerts.who(limit, subjects.get((limit.scope, limit.scope_id)))
         alert.percent = limit_alerts.percent(alert.threshold)
         alert.refuses = limit.is_hard and alert.threshold >= limit_alerts.FULL
+        alert.is_full = alert.spent_nanos >= alert.amount_nanos
         alert.spent_now = alert.ledger_period.settled_nanos
         alert.amount_now = limit.amount_at(now)
