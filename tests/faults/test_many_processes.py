@@ -262,6 +262,43 @@ def test_a_stream_that_outlasts_the_drain_is_told_so_and_recorded(host, dialect)
     api.close()
 
 
+@pytest.fixture
+def month_limit(host):
+    host.manage("set_spend_limit", "--organization", "--amount", "1000", "--period", "month")
+    yield
+    host.manage("set_spend_limit", "--organization", "--remove", "--period", "month")
+
+
+def test_what_killed_processes_held_of_a_limit_comes_back(host, month_limit):
+    def ledger():
+        """Of the month's limit: settled, held, and by each process that still holds something of it."""
+        (month,) = host.query("SELECT * FROM usage_ledgerperiod WHERE scope = 'organization' AND period = 'month'")
+        leases = host.query("SELECT * FROM usage_spendlease WHERE ledger_period_id = ? AND state = 'open'", month["id"])
+        return month["settled_nanos"], month["leased_nanos"], {lease["process_id"] for lease in leases}
+
+    api = Api(host, host.api_key)
+    until = time.monotonic() + 20
+    while not (held_by := ledger()[2] if host.query("SELECT 1 FROM usage_spendlease") else set()):
+        assert api.ask("quick", max_tokens=64).status_code == 200 and time.monotonic() < until
+    with contextlib.ExitStack() as stack:
+        # They die in the middle of answers.
+        answers = [stack.enter_context(Api(host, host.api_key).streaming("endless", max_tokens=400)) for _ in range(4)]
+        for answer in answers:
+            next(answer.iter_raw())
+        host.kill9_web()
+    host.wait_until_ready()
+    while (now := ledger())[2] & held_by or now[1]:
+        assert time.monotonic() < until, now
+        time.sleep(0.2)
+    rows = [api.row(answer) for answer in answers]
+    assert {row["outcome"] for row in rows} == {"interrupted"} and all(row["cost_nanos"] > 0 for row in rows)
+    (spent,) = host.query("SELECT SUM(cost_nanos) AS nanos FROM usage_requestlog")
+    assert now[0] == spent["nanos"]
+    assert host.usage_total()["agree"]
+    assert api.ask("quick", max_tokens=64).status_code == 200
+    api.close()
+
+
 def test_two_hosts_serve_the_same_keys_and_refuse_the_same(host, installation, tmp_path):
     with Server(tmp_path / "second", environment=installation) as second:
         key = host.create_api_key("for both")
