@@ -1,20 +1,28 @@
 """Costs of what is priced in another currency: written with their rate, explained with it, changed by no other."""
 
 import datetime
+import random
+from collections import Counter
 from decimal import Decimal
 
 import pytest
 from django.utils import timezone
 
+from gateway.calls import Call, Caller
+from gateway.metering import Meter
 from gateway.snapshot import load
 from providers.exchange_rates import set_exchange_rate
+from providers.formats import chat_completions
 from providers.models import ExchangeRate
+from providers.services import set_price
+from providers.tokens import TokenUsage
 from tests.factories import make_model, make_price, make_provider, make_request_log
 from tests.gateway.records import opened
 from tests.usage.test_requests import detail_url, words
+from usage import explain
 from usage.costs import EXCHANGE_SCALE, cost_of, rates_of
 from usage.models import RequestLog
-from usage.records import Progress, interrupted, write_batch
+from usage.records import Progress, Record, interrupted, write_batch
 from usage.rollups import disagreements
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -113,6 +121,41 @@ def test_rates_of_years_do_not_burden_the_snapshot(abroad, organization):
         past_rate(organization, day, day)
     [target] = load(1).routes[organization.pk]["model-abroad"].targets
     assert [rates and rates.exchange for _since, rates in target.prices] == [29 * EXCHANGE_SCALE, None]
+
+
+def admitted(workspace, target):
+    """A stream that has begun, with the price and the rate of this moment."""
+    caller = Caller(workspace.organization_id, "org_1", workspace.pk, "wrkspc_1", None, None, "api")
+    call = Call(format=chat_completions, caller=caller, fields={}, model="model-abroad", stream=True)
+    meter = Meter(call, lambda call: 100, 100)
+    meter.ask(target, target.rates_at(call.received_at))
+    meter.dispatch()
+    return meter, call.opened(meter.target, meter.rates, 100)
+
+
+def test_what_changes_under_a_thousand_streams_changes_none_of_them(workspace, organization, abroad):
+    make_price(abroad, input="1", output="2")
+    past_rate(organization, "0.5", 1)
+    streams, expected = [], {}
+    for step in range(1, 5):
+        [target] = load(step).routes[organization.pk]["model-abroad"].targets
+        streams += [admitted(workspace, target) for _ in range(250)]
+        rates = streams[-1][0].rates
+        expected[rates.price_id, rates.exchange] = round((100 * step + 10 * 2 * step) * 1000 * step / 2)
+        set_price(model=abroad, input_per_mtok=Decimal(step + 1), output_per_mtok=Decimal(2 * step + 2), actor=None)
+        rate = Decimal(step + 1) / 2
+        set_exchange_rate(organization=organization, from_currency="GBP", rate=rate, actor=None)
+    random.Random(7).shuffle(streams)
+    for meter, _opened in streams:
+        meter.saw_usage(TokenUsage(100, output_tokens=10))
+        meter.completed()
+    write_batch([Record(opened, meter.closed()) for meter, opened in streams])
+
+    found = Counter(RequestLog.objects.values_list("price_id", "exchange_rate", "cost_nanos"))
+    assert found == {(*fixed, nanos): 250 for fixed, nanos in expected.items()}
+    assert len(expected) == 4
+    assert all(explain.cost(log).agrees for log in RequestLog.objects.select_related("price", "organization")[::50])
+    assert not disagreements()
 
 
 # Explained -------------------------------------------------------------------------------------------------------
