@@ -50,11 +50,11 @@ class Bucket:
         self.is_elastic = is_elastic
         self.places: list[Place] = []
 
-    def resize(self, capacity, rate, now):
-        """Let another capacity and rate hold; places were promised at other ones and are given up."""
+    def resize(self, capacity, now):
+        """Let another capacity hold; what was used stays used, and places promised at another rate are given up."""
         self.refill(now)
-        self.capacity, self.rate = float(capacity), rate
-        self.level = min(self.level, self.capacity)
+        self.level = max(self.level + capacity - self.capacity, min(self.level, 0.0))
+        self.capacity, self.rate = float(capacity), capacity / 60.0
         self.places.clear()
 
     def refill(self, now):
@@ -150,27 +150,26 @@ def take(buckets, amounts, who, now):
     return wait, index
 
 
-# The same for many processes. KEYS are the buckets, then the counters of requests at the same time. ARGV: the time
-# (empty: the server's own), who, the process, how many buckets, whether it is a request; then of each bucket its
-# capacity, the amount, what to take besides, whether it is elastic, and what the process knows of it: level, time and
-# how many seconds ago by its own clock; of each counter its limit and how many the process holds, -1 where the server
-# knows. What a process knows bounds what a server can claim that has lost its memory or whose clock was set.
+# The same for many processes, for many requests at once. KEYS are the buckets, then the counters of requests at the
+# same time. ARGV: the time (empty: the server's own), the process, and in MessagePack
+#   of each bucket  its capacity, what to take besides, whether it is elastic, and what the process knows of it: level,
+#                   time and how many seconds ago by its own clock, or false;
+#   of each counter its limit and how many the process holds;
+#   of each request who asks, its buckets and counters by their numbers, and the amounts.
+# The answer, in MessagePack too: the time, of each bucket its level and what is free of it, of each counter how many
+# there are, and of each request the wait (-1 for ever), the number of the bucket and of the counter that refuse it.
+# What a process knows bounds what a server can claim that has lost its memory or whose clock was set.
 SCRIPT = (
     f"local GRACE, HORIZON, INSTANT, TOLERANCE = {GRACE}, {HORIZON}, {INSTANT}, {TOLERANCE}\n"
     f"local LOST, SKEW = {LOST_SECONDS}, {SKEW}\n"
     """
-local now = tonumber(ARGV[1])
+local now, process = tonumber(ARGV[1]), ARGV[2]
 if not now then
   local time = redis.call('TIME')
   now = tonumber(time[1]) - 1700000000 + tonumber(time[2]) / 1000000
 end
-local who, process, count, asks = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
-local next_argument = 6
-local function argument()
-  local value = ARGV[next_argument]
-  next_argument = next_argument + 1
-  return tonumber(value)
-end
+local told = cmsgpack.unpack(ARGV[3])
+local buckets, counters = {}, {}
 
 local function free(bucket, without)
   local level, kept = bucket.level, 0
@@ -183,39 +182,51 @@ local function free(bucket, without)
   return level
 end
 
-local function wait_for(bucket)
-  if bucket.amount > bucket.capacity or bucket.rate == 0 then return math.huge end
+local function wait_for(bucket, amount)
+  if amount > bucket.capacity or bucket.rate == 0 then return math.huge end
   local kept, blocked, blocked_until = 0, 0, now
   for _, place in ipairs(bucket.places) do
     kept = kept + place[3]
-    if bucket.level + math.max(place[2] - now, 0) * bucket.rate - kept < bucket.amount then
+    if bucket.level + math.max(place[2] - now, 0) * bucket.rate - kept < amount then
       blocked, blocked_until = kept, math.max(place[2], now)
     end
   end
-  return math.max(blocked_until - now, (bucket.amount - bucket.level + blocked) / bucket.rate)
+  return math.max(blocked_until - now, (amount - bucket.level + blocked) / bucket.rate)
 end
 
-local function keep(bucket, due)
+local function place_of(bucket, who, amount)
+  local mine
+  for i, place in ipairs(bucket.places) do
+    if place[2] > now + INSTANT then break end
+    local best = mine and bucket.places[mine][3]
+    if place[1] == who and (not best or place[3] >= amount and (place[3] < best or best < amount)) then mine = i end
+  end
+  return mine
+end
+
+local function keep(bucket, who, due, amount)
   local index = #bucket.places + 1
   while index > 1 and bucket.places[index - 1][2] > due do index = index - 1 end
-  table.insert(bucket.places, index, {who, due, bucket.amount})
+  table.insert(bucket.places, index, {who, due, amount})
 end
 
-local buckets, works = {}, true
-for i = 1, count do
-  local bucket = {capacity = argument(), amount = argument(), owed = argument(), elastic = argument()}
-  local seen_level, seen_at, age = argument(), argument(), argument()
-  bucket.rate = bucket.capacity / 60
-  local known = redis.call('GET', KEYS[i])
-  local state = known and cmsgpack.unpack(known)
+for i, known in ipairs(told[1]) do
+  local bucket = {capacity = known[1], rate = known[1] / 60, elastic = known[3]}
+  local state = redis.call('GET', KEYS[i])
   if state then
-    bucket.level, bucket.at, bucket.doubted, bucket.places = state[1], state[2], state[3], state[4]
+    state = cmsgpack.unpack(state)
   else
-    bucket.level, bucket.at, bucket.doubted, bucket.places = bucket.capacity, now, now, {}
+    state = {bucket.capacity, now, now, bucket.capacity, {}}
   end
-  local elapsed = now - bucket.at
+  bucket.level, bucket.doubted, bucket.places = state[1], state[3], state[5]
+  if state[4] ~= bucket.capacity then
+    bucket.level = math.max(bucket.level + bucket.capacity - state[4], math.min(bucket.level, 0))
+    bucket.places = {}
+  end
+  local elapsed = now - state[2]
+  local seen_level, seen_at, age = known[4], known[5], known[6]
   if age then
-    if bucket.at < seen_at - INSTANT then
+    if state[2] < seen_at - INSTANT then
       bucket.doubted = now
     elseif elapsed > age + SKEW then
       elapsed = age
@@ -225,89 +236,93 @@ for i = 1, count do
   if age and math.abs(now - bucket.doubted) < GRACE and seen_at <= bucket.doubted then
     bucket.level = math.min(bucket.level, seen_level + age * bucket.rate)
   end
-  bucket.level = math.min(bucket.level - bucket.owed, bucket.capacity)
+  bucket.level = math.min(bucket.level - known[2], bucket.capacity)
   while bucket.places[1] do
     local ahead = bucket.places[1][2] - now
     if ahead >= -GRACE and ahead <= HORIZON + 1 then break end
     table.remove(bucket.places, 1)
   end
-  for j, place in ipairs(bucket.places) do
-    if not asks or place[2] > now + INSTANT then break end
-    local best = bucket.mine and bucket.places[bucket.mine][3]
-    if place[1] == who and (not best or place[3] >= bucket.amount and (place[3] < best or best < bucket.amount)) then
-      bucket.mine = j
-    end
-  end
-  if asks and free(bucket, bucket.mine) < bucket.amount - bucket.capacity * TOLERANCE then
-    local place = bucket.places[bucket.mine]
-    if not (place and bucket.elastic == 1 and bucket.amount <= place[3]) then works = false end
-  end
   buckets[i] = bucket
 end
 
-local busy, totals, held = nil, {}, {}
-for i = count + 1, #KEYS do
-  local limit, own = argument(), argument()
-  local mine, total = 0, 0
-  local fields = redis.call('HGETALL', KEYS[i])
+for i, known in ipairs(told[2]) do
+  local counter = {limit = known[1], mine = known[2], total = known[2], key = KEYS[#buckets + i]}
+  local fields = redis.call('HGETALL', counter.key)
   for j = 1, #fields, 2 do
-    local number, at = string.match(fields[j + 1], '^(%d+) (%S+)$')
     if fields[j] == process then
-      mine = tonumber(number)
-    elseif math.abs(now - tonumber(at)) > LOST then
-      redis.call('HDEL', KEYS[i], fields[j])
+      counter.is_known = true
     else
-      total = total + tonumber(number)
-    end
-  end
-  if own >= 0 then mine = own end
-  total = total + mine
-  if asks and total >= limit then busy = busy or i - count end
-  totals[i], held[i] = total, mine
-end
-if busy then works = false end
-
-local wait, index = 0, 0
-if asks then
-  for i, bucket in ipairs(buckets) do
-    if bucket.mine and (works or not busy) then table.remove(bucket.places, bucket.mine) end
-  end
-  if works then
-    for i, bucket in ipairs(buckets) do bucket.level = bucket.level - bucket.amount end
-  elseif not busy then
-    wait = -1
-    for i, bucket in ipairs(buckets) do
-      local needed = wait_for(bucket)
-      if needed > wait then wait, index = needed, i end
-    end
-    if wait < math.huge then
-      wait = math.max(math.ceil(wait - INSTANT), 1)
-      if wait <= HORIZON then
-        for _, bucket in ipairs(buckets) do keep(bucket, now + wait) end
+      local number, at = string.match(fields[j + 1], '^(%d+) (%S+)$')
+      if math.abs(now - tonumber(at)) > LOST then
+        redis.call('HDEL', counter.key, fields[j])
+      else
+        counter.total = counter.total + tonumber(number)
       end
     end
   end
+  counters[i] = counter
 end
 
-local reply = {works and 1 or 0, wait < math.huge and wait or -1, index, busy or 0, string.format('%.6f', now)}
+local answers = {}
+for number, ask in ipairs(told[3]) do
+  local who, amounts = ask[1], ask[4]
+  local busy, works, mine = 0, true, {}
+  for i, index in ipairs(ask[3]) do
+    if counters[index].total >= counters[index].limit then busy, works = i, false break end
+  end
+  if busy == 0 then
+    for i, index in ipairs(ask[2]) do
+      local bucket, amount = buckets[index], amounts[i]
+      if bucket.places[1] then mine[i] = place_of(bucket, who, amount) end
+      if free(bucket, mine[i]) < amount - bucket.capacity * TOLERANCE then
+        local place = mine[i] and bucket.places[mine[i]]
+        if not (place and bucket.elastic and amount <= place[3]) then works = false end
+      end
+    end
+    for i, index in ipairs(ask[2]) do
+      if mine[i] then table.remove(buckets[index].places, mine[i]) end
+    end
+  end
+  local wait, refusing = 0, 0
+  if works then
+    for i, index in ipairs(ask[2]) do buckets[index].level = buckets[index].level - amounts[i] end
+    for _, index in ipairs(ask[3]) do
+      counters[index].mine, counters[index].total = counters[index].mine + 1, counters[index].total + 1
+    end
+  elseif busy == 0 then
+    wait = -1
+    for i, index in ipairs(ask[2]) do
+      local needed = wait_for(buckets[index], amounts[i])
+      if needed > wait then wait, refusing = needed, i end
+    end
+    if wait == math.huge then
+      wait = -1
+    else
+      wait = math.max(math.ceil(wait - INSTANT), 1)
+      if wait <= HORIZON then
+        for i, index in ipairs(ask[2]) do keep(buckets[index], who, now + wait, amounts[i]) end
+      end
+    end
+  end
+  answers[number] = {wait, refusing, busy}
+end
+
+local levels, totals = {}, {}
 for i, bucket in ipairs(buckets) do
   local missing = bucket.rate > 0 and (bucket.capacity - bucket.level) / bucket.rate or 60
-  local state = cmsgpack.pack({bucket.level, now, bucket.doubted, bucket.places})
+  local state = cmsgpack.pack({bucket.level, now, bucket.doubted, bucket.capacity, bucket.places})
   redis.call('SET', KEYS[i], state, 'PX', math.ceil((math.max(missing, 0) + HORIZON + GRACE) * 1000))
-  reply[#reply + 1] = string.format('%.6f', bucket.level)
-  reply[#reply + 1] = string.format('%.6f', free(bucket))
+  levels[i] = {bucket.level, free(bucket)}
 end
-for i = count + 1, #KEYS do
-  local mine = held[i]
-  if asks and works then mine, totals[i] = mine + 1, totals[i] + 1 end
-  if mine > 0 then
-    redis.call('HSET', KEYS[i], process, string.format('%d %.6f', mine, now))
-    redis.call('EXPIRE', KEYS[i], 3600)
-  else
-    redis.call('HDEL', KEYS[i], process)
+for i, counter in ipairs(counters) do
+  if counter.mine > 0 then
+    redis.call('HSET', counter.key, process, string.format('%d %.6f', counter.mine, now))
+    redis.call('EXPIRE', counter.key, 3600)
+  elseif counter.is_known then
+    redis.call('HDEL', counter.key, process)
   end
-  reply[#reply + 1] = totals[i]
+  totals[i] = counter.total
 end
-return reply
+return cmsgpack.pack({now, levels, totals, answers})
 """
 )

@@ -74,14 +74,28 @@ class Quota(Bucket):
         self.loss = 0
         self.users = 0
         self.share_among(share, now)
-        self.level = min(self.capacity, figure / share)
 
     def share_among(self, share, now):
-        """Admit one ``share``-th of the figure here; at least one request at a time where any may pass."""
-        capacity = self.figure / share
+        """
+        Admit one ``share``-th of the figure here, and have as much of that left as there was of all.
+
+        Where that is less than one request, one may pass at a time, as often as the share says.
+        """
+        self.refill(now)
+        part = self.level / self.capacity if self.capacity > 0 else 1.0
+        self.capacity = self.figure / share
+        self.rate = self.capacity / 60.0
+        self.level = part * self.capacity
         if self.kind == REQUESTS and self.figure:
-            capacity = max(capacity, 1.0)
-        self.resize(capacity, self.figure / share / 60.0, now)
+            self.capacity = max(self.capacity, 1.0)
+        self.places.clear()
+
+    def change(self, figure, share, now):
+        """Let another figure hold; what was used stays used."""
+        self.figure = figure
+        self.resize(figure / share, now)
+        if self.kind == REQUESTS and figure:
+            self.capacity = max(self.capacity, 1.0)
 
     def begin_alone(self, loss, share, now):
         """Take this process's share of what was left when the server was lost."""
@@ -307,8 +321,7 @@ class RateLimiter:
                 continue
             quota.rule = rule
             if figure != quota.figure:
-                quota.figure = figure
-                quota.share_among(self.processes, now)
+                quota.change(figure, self.processes, now)
         for key, gauge in list(self._gauges.items()):
             rule = known.get(key)
             if rule is None or rule.concurrent is None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 
+import msgspec
 import structlog
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
@@ -27,7 +28,67 @@ FIRST_PATIENCE = 1.0
 BEAT_SECONDS = 0.5
 # What is owed is told with the next request that takes from the same, or after so long.
 TELL_SECONDS = 0.2
-MOST_AT_ONCE = 100
+MOST_AT_ONCE = 200
+
+
+class _Batch:
+    """One exchange: every bucket and counter once, and the requests that take from them."""
+
+    def __init__(self, shared, asks, *, is_beat):
+        self._shared = shared
+        self._is_beat = is_beat
+        self._now = time.monotonic()
+        self._numbers = {}
+        self._counters = {}
+        self.quotas, self.debts, self.gauges = [], [], []
+        self._told, self._held, self._asks = [], [], []
+        for ask in asks:
+            limits = ask.limits
+            quotas = [self._number(quota) for quota in limits.quotas]
+            self._asks.append((limits.who, quotas, [self._counter(gauge) for gauge in limits.gauges], ask.amounts))
+        quotas, gauges = shared.news(is_beat)
+        for quota in quotas:
+            self._number(quota)
+        for gauge in gauges:
+            self._counter(gauge)
+        self.has_news = bool(self.quotas or self.gauges or is_beat)
+
+    def _number(self, quota):
+        number = self._numbers.get(quota)
+        if number is None:
+            self.quotas.append(quota)
+            number = self._numbers[quota] = len(self.quotas)
+            debt = self._shared.debt(quota)
+            self.debts.append(debt)
+            known = (False, False, False)
+            if quota.seen_at is not None:
+                known = quota.seen_level, quota.seen_at, self._now - quota.noted_at
+            self._told.append((quota.figure, debt, quota.is_elastic, *known))
+        return number
+
+    def _counter(self, gauge):
+        number = self._counters.get(gauge)
+        if number is None:
+            self.gauges.append(gauge)
+            number = self._counters[gauge] = len(self.gauges)
+            self._shared.said(gauge)
+            self._held.append((gauge.figure, gauge.held))
+        return number
+
+    def command(self):
+        """Number of keys, keys and arguments of the script."""
+        keys = [thing.key for thing in (*self.quotas, *self.gauges)]
+        held = self._held
+        if self._is_beat:
+            keys.append("processes")
+            held = [*held, (2**53, 1)]
+        told = msgspec.msgpack.encode((self._told, held, self._asks))
+        return len(keys), *(self._shared.prefix + key for key in keys), "", self._shared.uid, told
+
+    def undo(self):
+        """Owe again what the server may not have heard."""
+        for quota, debt in zip(self.quotas, self.debts, strict=True):
+            quota.owed += debt
 
 
 class Unavailable(Exception):
@@ -47,20 +108,15 @@ class Ask:
 
 
 class SharedRates:
-    """
-    The exchange with the server. ``is_up`` says whether requests may ask it, ``processes`` how many there are.
+    """The exchange with the server. ``is_up`` says whether requests may ask it, ``processes`` how many there are."""
 
-    ``clock`` is the time that the server is to go by; its own without one.
-    """
-
-    def __init__(self, url, uid, prefix, *, patience=PATIENCE, clock=None):
+    def __init__(self, url, uid, prefix, *, patience=PATIENCE):
         self._pool = ConnectionPool.from_url(
             url, retry=Retry(NoBackoff(), 0), socket_timeout=None, socket_connect_timeout=None, max_connections=4
         )
-        self._uid = uid
-        self._prefix = prefix
+        self.uid = uid
+        self.prefix = prefix
         self._patience = patience
-        self._clock = clock
         self._asks: list[Ask] = []
         self._quotas, self._gauges = set(), set()
         self._sha = None
@@ -137,35 +193,31 @@ class SharedRates:
     async def _exchange(self, asks, *, is_beat, patience):
         """Ask the server everything at once; whatever goes wrong, it is down until the next beat."""
         began = time.monotonic()
-        said_gauges, owed, commands = set(), {}, []
-        for ask in asks:
-            limits = ask.limits
-            commands.append(self._command(limits.quotas, ask.amounts, limits.gauges, limits.who, said_gauges, owed))
-        # What the requests did not say already.
-        told = self._told(is_beat)
-        if told[0] or told[1] or is_beat:
-            commands.append(self._command(told[0], None, told[1], "", said_gauges, owed, is_beat=is_beat))
+        batch = _Batch(self, asks, is_beat=is_beat)
+        if not batch.has_news:
+            return
         if is_beat:
             self._beat_at = began
         try:
             waited = began - min((ask.since for ask in asks), default=began)
             async with asyncio.timeout(max(patience - waited, 0.005)):
-                replies = await self._send(commands)
+                reply = await self._send(batch.command())
         except (RedisError, OSError, TimeoutError) as error:
             self._lose(error)
             self._fail(asks)
-            for quota, amount in owed.items():
-                quota.owed += amount
+            batch.undo()
             await self._hang_up()
             return
         except asyncio.CancelledError:
             self._fail(asks)
             raise
-        if len(replies) > len(asks):
-            self._note(told[0], told[1], replies.pop(), began, is_beat=is_beat)
-        for ask, reply in zip(asks, replies, strict=True):
-            self._note(ask.limits.quotas, ask.limits.gauges, reply, began)
-            works, wait, index, busy = reply[:4]
+        at, levels, totals, answers = msgspec.msgpack.decode(reply)
+        for quota, (level, free) in zip(batch.quotas, levels, strict=True):
+            quota.seen_level, quota.seen_free, quota.seen_at, quota.noted_at = level, free, at, began
+        if is_beat:
+            self.processes = totals[-1]
+        for ask, (wait, index, busy) in zip(asks, answers, strict=True):
+            works = not index and not busy
             if works:
                 for gauge in ask.limits.gauges:
                     gauge.held += 1
@@ -179,8 +231,8 @@ class SharedRates:
             self.is_up = True
             metrics.RATES_SHARED.set(1)
 
-    def _told(self, is_beat):
-        """What to say without being asked: what is owed, what is held; at a beat of everything in use."""
+    def news(self, is_beat):
+        """What to say although no request says it: what is owed, what is held; at a beat of everything in use."""
         if self._timer is not None and not is_beat:
             return (), ()
         quotas, gauges = self._quotas, self._gauges
@@ -189,73 +241,36 @@ class SharedRates:
             used_quotas, used_gauges = self.in_use()
             quotas.update(used_quotas)
             gauges.update(used_gauges)
-        return list(quotas), list(gauges)
+        return quotas, gauges
 
-    def _command(self, quotas, amounts, gauges, who, said_gauges, owed, *, is_beat=False):
-        now = time.monotonic()
-        clock = "" if self._clock is None else repr(self._clock())
-        keys = [self._prefix + quota.key for quota in quotas]
-        arguments = [clock, who, self._uid, len(quotas), 0 if amounts is None else 1]
-        for number, quota in enumerate(quotas):
-            owes = 0.0
-            if quota.owed:
-                self._reckon(quota)
-                owes, quota.owed = quota.owed, 0.0
-                owed[quota] = owed.get(quota, 0.0) + owes
-                self._quotas.discard(quota)
-            seen = ("", "", "") if quota.seen_at is None else (quota.seen_level, quota.seen_at, now - quota.noted_at)
-            amount = 0.0 if amounts is None else amounts[number]
-            arguments += (quota.figure, amount, owes, 1 if quota.is_elastic else 0, *seen)
-        for gauge in gauges:
-            keys.append(self._prefix + gauge.key)
-            # Within one exchange the server counts on from the first word.
-            arguments += (gauge.figure, -1 if gauge in said_gauges else gauge.held)
-            said_gauges.add(gauge)
-            self._gauges.discard(gauge)
-        if is_beat:
-            keys.append(self._prefix + "processes")
-            arguments += (2**53, 1)
-        return [len(keys), *keys, *arguments]
-
-    def _reckon(self, quota):
-        """After a loss, owe no more than the process's share lacks: the server's bucket filled up meanwhile, too."""
-        if quota.loss and quota.loss == self.losses and quota.owed > 0 and not self.is_up:
+    def debt(self, quota):
+        """What a quota owes, which is said now. After a loss no more than this process's share lacks."""
+        self._quotas.discard(quota)
+        if quota.owed > 0 and not self.is_up and quota.loss == self.losses:
+            # The server's bucket filled up meanwhile, too.
             quota.refill(time.monotonic())
             quota.owed = min(quota.owed, max(quota.capacity - quota.level, 0.0))
+        owed, quota.owed = quota.owed, 0.0
+        return owed
 
-    async def _send(self, commands):
-        if not commands:
-            return []
+    def said(self, gauge):
+        """How many requests are held is said now."""
+        self._gauges.discard(gauge)
+
+    async def _send(self, command):
         connection = self._connection
         if connection is None:
             connection = self._connection = await self._pool.get_connection()
         if self._sha is None:
-            await connection.send_command("SCRIPT", "LOAD", SCRIPT)
+            await connection.send_command("SCRIPT", "LOAD", SCRIPT, check_health=False)
             self._sha = await connection.read_response()
-        packed = connection.pack_commands([("EVALSHA", self._sha, *command) for command in commands])
-        await connection.send_packed_command(packed, check_health=False)
-        replies, error = [], None
-        for _command in commands:
-            try:
-                replies.append(await connection.read_response(disconnect_on_error=True))
-            except NoScriptError as refused:
-                error = refused
-        if error is not None:
-            # A server that has begun anew does not know the script; it knew it of none of them.
+        await connection.send_command("EVALSHA", self._sha, *command, check_health=False)
+        try:
+            return await connection.read_response(disconnect_on_error=True)
+        except NoScriptError:
+            # A server that has begun anew.
             self._sha = None
-            return await self._send(commands)
-        return replies
-
-    def _note(self, quotas, gauges, reply, noted_at, *, is_beat=False):
-        at = float(reply[4])
-        position = 5
-        for quota in quotas:
-            quota.seen_level, quota.seen_free = float(reply[position]), float(reply[position + 1])
-            quota.seen_at, quota.noted_at = at, noted_at
-            position += 2
-        position += len(gauges)
-        if is_beat:
-            self.processes = int(reply[position])
+            return await self._send(command)
 
     def _lose(self, error):
         if self.is_up or not self.losses:

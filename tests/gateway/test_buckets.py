@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 
+import msgspec
 import pytest
 import redis
 from hypothesis import given
@@ -60,30 +61,33 @@ class Shared:
         self.capacities = {}
         self.now = START
 
-    def ask(self, takes, who="a", knowledge=("", "", "")):
-        arguments = []
-        for name, (capacity, amount, *elastic) in takes.items():
-            self.capacities[name] = capacity
-            arguments += (capacity, amount, 0, 1 if elastic else 0, *knowledge)
-        reply = self.run(list(takes), who, asks=1, arguments=arguments)
-        if reply[0]:
-            return None
-        return (math.inf if reply[1] < 0 else reply[1]), list(takes)[reply[2] - 1]
+    def ask(self, takes, who="a", knowledge=(False, False, False)):
+        told = [(capacity, 0, bool(elastic), *knowledge) for capacity, _amount, *elastic in takes.values()]
+        self.capacities |= {name: taken[0] for name, taken in takes.items()}
+        numbers = list(range(1, len(takes) + 1))
+        wait, index, _busy = self.run(takes, told, asks=[(who, numbers, [], [taken[1] for taken in takes.values()])])[
+            3
+        ][0]
+        return ((math.inf if wait < 0 else wait), list(takes)[index - 1]) if index else None
 
     def give(self, name, amount):
-        self.run([name], "", asks=0, arguments=(self.capacities[name], 0, -amount, 0, "", "", ""))
+        self.run([name], [(self.capacities[name], -amount, False, False, False, False)])
 
     def level(self, name):
-        return float(self.run([name], "", asks=0, arguments=(self.capacities[name], 0, 0, 0, "", "", ""))[5])
+        return self.run([name], [(self.capacities[name], 0, False, False, False, False)])[1][0][0]
 
-    def run(self, names, who, *, asks, arguments, counters=(), process="p"):
+    def run(self, names, told, *, counters=None, asks=(), process="p"):
+        """What the script answers; ``counters`` are ``name: (limit, how many the process holds)``."""
+        counters = counters or {}
         keys = [self.prefix + name for name in (*names, *counters)]
-        return self.script(keys=keys, args=(repr(self.now), who, process, len(names), asks, *arguments))
+        arguments = msgspec.msgpack.encode((told, list(counters.values()), asks))
+        return msgspec.msgpack.decode(self.script(keys=keys, args=(repr(self.now), process, arguments)))
 
-    def hold(self, counter, limit, own=-1, *, process="p", asks=1):
-        """``(whether it was admitted, how many there are)``."""
-        reply = self.run([], "", asks=asks, arguments=(limit, own), counters=[counter], process=process)
-        return reply[0] == 1, reply[5]
+    def hold(self, limit, own, *, process="p", asks=True):
+        """``(whether one more was admitted, how many there are)``."""
+        counters = {"c": (limit, own)}
+        answer = self.run([], [], counters=counters, asks=[("a", [], [1], [])] if asks else [], process=process)
+        return not (asks and answer[3][0][2]), answer[2][0]
 
 
 @pytest.fixture(params=["memory", "valkey"])
@@ -317,27 +321,44 @@ def test_a_clock_that_jumps_ahead_fills_nothing_for_who_knows_better(valkey):
 
 def test_requests_at_the_same_time_are_counted_over_all_processes(valkey):
     shared = Shared(valkey.url)
-    assert shared.hold("c", 3, 0, process="one") == (True, 1)
-    assert shared.hold("c", 3, process="one") == (True, 2)
-    assert shared.hold("c", 3, 0, process="two") == (True, 3)
-    assert shared.hold("c", 3, 1, process="two") == (False, 3)
-    assert shared.hold("c", 3, 1, process="one", asks=0) == (True, 2)
-    assert shared.hold("c", 3, process="two") == (True, 3)
+    assert shared.hold(3, 0, process="one") == (True, 1)
+    assert shared.hold(3, 1, process="one") == (True, 2)
+    assert shared.hold(3, 0, process="two") == (True, 3)
+    assert shared.hold(3, 1, process="two") == (False, 3)
+    assert shared.hold(3, 1, process="one", asks=False) == (True, 2)
+    assert shared.hold(3, 1, process="two") == (True, 3)
+    assert shared.hold(3, 0, process="one", asks=False) == (True, 2)
 
 
 def test_a_process_that_is_gone_holds_nothing_after_a_while(valkey):
     shared = Shared(valkey.url)
-    assert shared.hold("c", 1, 0, process="one") == (True, 1)
-    assert shared.hold("c", 1, 0, process="two") == (False, 1)
+    assert shared.hold(1, 0, process="one") == (True, 1)
+    assert shared.hold(1, 0, process="two") == (False, 1)
     shared.now += 11
-    assert shared.hold("c", 1, 0, process="two") == (True, 1)
+    assert shared.hold(1, 0, process="two") == (True, 1)
 
 
 def test_a_request_that_is_one_too_many_takes_nothing(valkey):
     shared = Shared(valkey.url)
-    shared.hold("c", 1, 0)
-    reply = shared.run(["r"], "a", asks=1, arguments=(10, 1, 0, 0, "", "", "", 1, 1), counters=["c"])
-    assert reply[0] == 0
-    assert reply[3] == 1
-    shared.capacities["r"] = 10
-    assert shared.level("r") == 10
+    told = [(10, 0, False, False, False, False)]
+    answer = shared.run(["r"], told, counters={"c": (1, 1)}, asks=[("a", [1], [1], [1])])
+    assert answer[3] == [[0, 0, 1]]
+    assert answer[1] == [[10, 10]]
+
+
+def test_requests_of_one_exchange_take_one_after_the_other(valkey):
+    shared = Shared(valkey.url)
+    told = [(2, 0, False, False, False, False)]
+    answer = shared.run(["r"], told, counters={"c": (5, 0)}, asks=[("a", [1], [1], [1])] * 4)
+    assert answer[3] == [[0, 0, 0], [0, 0, 0], [30, 1, 0], [60, 1, 0]]
+    assert answer[2] == [2]
+
+
+def test_another_limit_keeps_what_was_used(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(50)] == [None] * 50
+    if isinstance(engine, Memory):
+        engine.buckets["r"].resize(30, engine.now)
+    assert engine.ask({"r": (30, 1)}) == (2, "r")
+    if isinstance(engine, Memory):
+        engine.buckets["r"].resize(90, engine.now)
+    assert [engine.ask({"r": (90, 1)}) for _ in range(61)] == [None] * 60 + [(1, "r")]
