@@ -33,6 +33,7 @@ class Subject:
     name: str
     uid: str
     workspace: Workspace | None = None
+    email: str = ""
 
     @classmethod
     def of(cls, thing):
@@ -41,8 +42,9 @@ class Subject:
             return cls(Scope.WORKSPACE.value, thing.pk, thing.name, thing.uid, thing)
         if isinstance(thing, ApiKey):
             return cls(Scope.API_KEY.value, thing.pk, thing.name, thing.uid, thing.workspace)
-        scope = Scope.MEMBER if isinstance(thing, User) else Scope.ORGANIZATION
-        return cls(scope.value, thing.pk, str(thing), thing.uid)
+        if isinstance(thing, User):
+            return cls(Scope.MEMBER.value, thing.pk, str(thing), thing.uid, email=thing.email)
+        return cls(Scope.ORGANIZATION.value, thing.pk, thing.name, thing.uid)
 
     @property
     def key(self):

@@ -14,6 +14,10 @@ PAGES = {
     "keys": "/w/default/keys/",
     "create key": "/w/default/keys/create/",
     "usage": "/w/default/usage/",
+    "limits": "/w/default/limits/",
+    "limit": "/w/default/limits/{limit}/",
+    "change limit": "/w/default/limits/{limit}/edit/",
+    "asked for more": "/w/default/limits/asked/",
     "requests": "/w/default/requests/",
     "request": "/w/default/requests/{request}/",
     "playground": "/w/default/playground/",
@@ -24,6 +28,8 @@ PAGES = {
     "model": "/o/default/providers/{provider}/models/{model}/",
     "edit model": "/o/default/providers/{provider}/models/{model}/edit/",
     "prices": "/o/default/providers/{provider}/models/{model}/prices/",
+    "exchange rates": "/o/default/exchange-rates/",
+    "set exchange rate": "/o/default/exchange-rates/add/?from=GBP",
     "routes": "/o/default/routes/",
     "add route": "/o/default/routes/add/",
     "workspaces": "/o/default/workspaces/",
@@ -45,7 +51,10 @@ def addresses(site, running_upstream):
     site.row(request)
     provider = site.query("SELECT uid FROM providers_provider WHERE kind = ?", "openai")[0]["uid"]
     model = site.query("SELECT uid FROM providers_providermodel WHERE name = ?", "gpt-test")[0]["uid"]
-    return {name: path.format(request=request, provider=provider, model=model) for name, path in PAGES.items()}
+    # Soft and far away, so that no other test meets it.
+    limit = site.manage("set_spend_limit", "--workspace", "default", "--period", "month", "--amount", "9999", "--soft")
+    found = {"request": request, "provider": provider, "model": model, "limit": limit}
+    return {name: path.format(**found) for name, path in PAGES.items()}
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,5 +1,7 @@
 """Limits: how they stand for a scope, what a change would do, what the ledger holds, and asking for more."""
 
+import shlex
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -80,6 +82,7 @@ def _limits(request, workspace, subjects, beneath=()):
     found = limit_queries.standings(organization, [*limits, *beneath], known)
     applying = found[: len(limits)]
     limit_queries.mark_what_binds(applying)
+    named = _named_in_commands(organization, subject)
     context = {
         "section": "limits",
         "subject": subject,
@@ -89,7 +92,8 @@ def _limits(request, workspace, subjects, beneath=()):
         "wishes": _named(wishes, known),
         "zone": organization.time_zone,
         "me": request.user,
-        "command": _command(organization, subject),
+        "command": f"./comptoir manage set_spend_limit {named} --period month --amount 50",
+        "rate_command": f"./comptoir manage set_rate_limit {named} --rpm 60",
     }
     if subject.scope != Scope.MEMBER:
         place = rate_queries.place_of(organization)
@@ -115,15 +119,14 @@ def _rate_limits_shown(workspace, subjects):
     return rate_queries.rate_limits_of(workspace.organization, keys, beneath)
 
 
-def _command(organization, subject):
-    """The command that would set a limit of that subject."""
-    named = {
+def _named_in_commands(organization, subject):
+    """How commands name that subject."""
+    return {
         Scope.ORGANIZATION: f"--organization {organization.slug}",
         Scope.WORKSPACE: f"--workspace {subject.workspace.slug}" if subject.workspace else "",
-        Scope.API_KEY: f"--key '{subject.name}'",
-        Scope.MEMBER: "--member person@example.org",
+        Scope.API_KEY: f"--key {shlex.quote(subject.name)}",
+        Scope.MEMBER: f"--member {subject.email}",
     }[subject.scope]
-    return f"./comptoir manage set_spend_limit {named} --period month --amount 50"
 
 
 # Setting -------------------------------------------------------------------------------------------------------------
