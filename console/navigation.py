@@ -43,6 +43,7 @@ ORGANIZATION_PAGES = [
     Page("routes", "providers:route_list", _("Routes"), "routes"),
     Page("workspaces", "console:workspace_list", _("Workspaces"), "workspaces"),
     Page("alerts", "usage:alert_list", _("Alerts"), "bell"),
+    Page("operations", "operations", _("Operations"), "terminal"),
 ]
 
 _counts = {}

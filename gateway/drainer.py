@@ -33,6 +33,8 @@ class Drainer:
         self._stop = threading.Event()
         self._next_take_over = self._next_prune = 0.0
         self.failing_since = None
+        # When this process's records were last all in the database, by the monotonic clock.
+        self.drained_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
 
     def start(self):
@@ -88,7 +90,15 @@ class Drainer:
                 reader.close()
                 self.journal.release(segment)
         metrics.JOURNAL_BYTES.set(self.journal.bytes_waiting)
+        self.drained_at = time.monotonic()
         return True
+
+    @property
+    def bytes_behind(self):
+        """How much has been written to this process's files and not yet read for the database."""
+        readers = dict(self._readers)
+        segments = tuple(self.journal.segments)
+        return sum(segment.size - (readers[segment].position if segment in readers else 0) for segment in segments)
 
     def _drain_dead(self):
         """Drain what dead processes have left, and only then return what they held of limits."""
