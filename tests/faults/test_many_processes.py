@@ -262,6 +262,23 @@ def test_a_stream_that_outlasts_the_drain_is_told_so_and_recorded(host, dialect)
     api.close()
 
 
+def test_a_replacement_that_cannot_start_replaces_nobody(host, postgres):
+    before, position = host.web_pids(), len(host.log)
+    api = Api(host, host.api_key)
+    postgres.halt()
+    try:
+        host.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 30
+        while "those that are left go on" not in host.log[position:]:
+            assert api.ask("quick").status_code == 200 and time.monotonic() < until
+            time.sleep(0.1)
+    finally:
+        postgres.resume()
+    assert host.web_pids() == before
+    assert api.ask("quick").status_code == 200
+    api.close()
+
+
 @pytest.fixture
 def month_limit(host):
     host.manage("set_spend_limit", "--organization", "--amount", "1000", "--period", "month")
