@@ -30,6 +30,8 @@ PAGES = {
     "prices": "/o/default/providers/{provider}/models/{model}/prices/",
     "exchange rates": "/o/default/exchange-rates/",
     "set exchange rate": "/o/default/exchange-rates/add/?from=GBP",
+    "exchange rates": "/o/default/exchange-rates/",
+    "set exchange rate": "/o/default/exchange-rates/add/?from=GBP",
     "routes": "/o/default/routes/",
     "add route": "/o/default/routes/add/",
     "workspaces": "/o/default/workspaces/",
