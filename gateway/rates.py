@@ -22,7 +22,7 @@ from console.api_keys import digest
 from gateway import metrics
 from gateway.buckets import Bucket, take
 from gateway.errors import NO_RETRY, GatewayError
-from gateway.shared_rates import SharedRates, Unavailable
+from gateway.shared_rates import PATIENCE, SharedRates, Unavailable
 from providers.dialects import anthropic
 from providers.request_body import Term
 from usage import processes
@@ -226,11 +226,12 @@ class RateLimiter:
     ``is_shared`` says that ``admit`` must be awaited; ``admit_now`` then admits from this process's share alone.
     """
 
-    def __init__(self, keeper, uid, *, redis_url=None, least_processes=1):
+    def __init__(self, keeper, uid, *, redis_url=None, least_processes=1, patience=PATIENCE):
         self.keeper = keeper
         self.uid = uid
         self.shared = None
         self._redis_url = redis_url
+        self._patience = patience
         self._least = least_processes
         self.processes = least_processes
         self._rules = None
@@ -243,7 +244,7 @@ class RateLimiter:
     async def start(self):
         if self._redis_url:
             prefix = f"comptoir:{digest('rates', settings.API_KEY_PEPPER).hex()[:12]}:"
-            self.shared = SharedRates(self._redis_url, self.uid, prefix)
+            self.shared = SharedRates(self._redis_url, self.uid, prefix, patience=self._patience)
             self.shared.in_use = self._in_use
             await self.shared.start()
         self._counter = asyncio.create_task(self._count())

@@ -26,6 +26,7 @@ PATIENCE = 0.05
 # For the first exchange, with which the connection is made and the script brought; no request waits for it.
 FIRST_PATIENCE = 1.0
 BEAT_SECONDS = 0.5
+SOON_SECONDS = 0.1
 # What is owed is told with the next request that takes from the same, or after so long.
 TELL_SECONDS = 0.2
 MOST_AT_ONCE = 200
@@ -278,6 +279,9 @@ class SharedRates:
                 "rate limits not shared; each process admits its share", error=str(error).strip() or repr(error)
             )
             self.losses += 1
+        if self.is_up:
+            # It may just have been busy.
+            self._beat_at = time.monotonic() + SOON_SECONDS - BEAT_SECONDS
         self.is_up = False
         metrics.RATES_SHARED.set(0)
 
