@@ -11,6 +11,7 @@ from django.utils.translation import gettext_noop
 
 from gateway import errors, metrics
 from gateway.leases import Exhausted, Leases, Unavailable
+from gateway.rates import RateLimiter, input_estimate, output_estimate
 from providers.request_body import InvalidRequest
 from usage.costs import most_of
 
@@ -32,23 +33,37 @@ TOOLS_TOKENS = 1_000
 
 
 class Admission:
-    """Holds what requests may cost, in the leases of this process."""
+    """Counts requests by the minute, and holds what they may cost in the leases of this process."""
 
-    def __init__(self, keeper, leases: Leases, refused=lambda key: None):
+    def __init__(self, keeper, leases: Leases, refused=lambda key: None, rates: RateLimiter | None = None):
         """``refused`` is told of each interval of the ledger that has too little left for a request."""
         self.keeper = keeper
         self.leases = leases
+        self.rates = rates
         self._refused = refused
         # The account of each limit's current interval.
         self._accounts = {}
 
     async def admit(self, call, plan):
         """
-        Let ``call`` begin: its ``reservation`` is then what it holds, ``None`` where no hard limit counts it.
+        Let ``call`` begin: its ``reservation`` is then what it holds, ``None`` where no hard limit counts it, and its
+        ``ticket`` what it takes of limits by the minute.
 
         Raises ``GatewayError`` where a limit has not enough, where the cost cannot be known, or where the ledger does
         not answer and nothing is at hand; ``InvalidRequest`` where nothing says how long the answer may get.
         """
+        if self.rates is None or (limits := self.rates.limits_of(call)) is None:
+            await self._reserve(call, plan)
+            return
+        asked = call, limits, input_estimate(call), output_estimate(call)
+        call.ticket = await self.rates.admit(*asked) if self.rates.is_shared else self.rates.admit_now(*asked)
+        try:
+            await self._reserve(call, plan)
+        except BaseException:
+            call.ticket.withdraw()
+            raise
+
+    async def _reserve(self, call, plan):
         spending = self.keeper.current.spending.get(call.caller.organization_id)
         if spending is None or not (limits := spending.limits_of(call.caller)):
             return
@@ -63,7 +78,16 @@ class Admission:
             await self._wait(call, accounts, nanos, bounds, limits, spending)
 
     def settle(self, call, cost: int | None):
-        """Let go of what ``call`` holds, once; it has cost ``cost`` nanos, ``None`` for what has no price."""
+        """
+        Let go of what ``call`` holds, once; it has cost ``cost`` nanos, ``None`` for what has no price.
+
+        Its record says what it used of limits by the minute; without one it never began.
+        """
+        if call.ticket is not None:
+            if call.closed is None:
+                call.ticket.withdraw()
+            else:
+                call.ticket.settle(call.closed)
         reservation, call.reservation = call.reservation, None
         if reservation is None:
             return

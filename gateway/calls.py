@@ -60,6 +60,8 @@ class Call:
     reservation: object = None
     takes_less: bool = False
     limit_headers: list = field(default_factory=list)
+    # What it takes of limits by the minute, where any holds.
+    ticket: object = None
     # Kinds of what is no text in it, where somebody has looked.
     media: frozenset | None = None
     ulid: bytes = field(default_factory=new_ulid)

@@ -168,6 +168,11 @@ class Http:
 
     # The answer -----------------------------------------------------------------------------------------------
 
+    @property
+    def has_begun(self):
+        """Whether the answer's headers have gone out."""
+        return self._started
+
     async def send(self, status, headers, body, *, dropped=()):
         """A whole answer."""
         await self._start(status, [*headers, (b"content-length", b"%d" % len(body))], dropped)

@@ -15,6 +15,7 @@ from gateway.health import Health
 from gateway.housekeeping import Housekeeping
 from gateway.journal import Journal
 from gateway.leases import Leases
+from gateway.rates import RateLimiter
 from gateway.routing import Router
 from gateway.snapshot import SnapshotKeeper
 from gateway.stored_responses import StoredResponses
@@ -25,7 +26,7 @@ _current = None
 
 
 class Runtime:
-    """Snapshot, routes, journal, drainer, leases and the connections to providers."""
+    """Snapshot, routes, journal, drainer, leases, limits by the minute and the connections to providers."""
 
     def __init__(self):
         self.keeper = SnapshotKeeper()
@@ -36,13 +37,17 @@ class Runtime:
         self.leases = Leases(self.journal.uid)
         self.listener = Listener({REVISION: self.keeper.announced, LEDGER: self.leases.recall})
         self.housekeeping = Housekeeping(self.journal.uid)
-        self.admission = Admission(self.keeper, self.leases, self.housekeeping.refused)
+        self.rates = RateLimiter(
+            self.keeper, self.journal.uid, redis_url=settings.REDIS_URL, least_processes=settings.WEB_PROCESSES
+        )
+        self.admission = Admission(self.keeper, self.leases, self.housekeeping.refused, self.rates)
         self.upstream = Upstream()
         self.stored_responses = StoredResponses()
 
     async def start(self):
         global _current
         await asyncio.gather(self.keeper.start(), asyncio.to_thread(resolve_own_endpoints))
+        await self.rates.start()
         self.drainer.start()
         self.leases.start()
         self.listener.start()
@@ -63,6 +68,7 @@ class Runtime:
         await self.upstream.close()
         await self.alerts.stop()
         await asyncio.to_thread(self.housekeeping.stop)
+        await self.rates.stop()
         await self.listener.stop()
         await self.keeper.stop()
         await self.leases.stop()

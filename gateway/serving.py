@@ -66,6 +66,8 @@ async def serve(http, runtime, *, format, prepare=None, through=None):
         if not call.recorded:
             call.model = call.model or named_model(call.fields)
             record_refusal(call, failure, runtime)
+        if call.ticket is not None and not http.has_begun:
+            failure.headers += call.ticket.headers(http.dialect)
         raise failure from None
 
 
@@ -81,7 +83,10 @@ async def _answer(http, call, runtime, through):
             if through is not None:
                 chunks = through(call, chunks)
             async for chunk in chunks:
-                http.answer_headers = call.answer_headers + call.limit_headers
+                if not http.has_begun:
+                    http.answer_headers = call.answer_headers + call.limit_headers
+                    if call.ticket is not None:
+                        http.answer_headers += call.ticket.headers(http.dialect)
                 if call.stream:
                     await http.stream(chunk, STREAM_HEADERS, dropped=call.dropped)
                 else:
