@@ -350,11 +350,16 @@ class Leases:
                 self._answer(waiter, key, grants)
 
     def _returns(self, waiting):
-        """What goes back, by lease; where somebody here waits for it, it stays."""
+        """
+        What goes back, by lease. Where somebody here waits for it, it stays, unless it is short.
+
+        A remainder that is too small for who waits here, or of use only beside what another interval lacks, may be just
+        what a request at another process needs: what can be had from it here is drawn again in the same exchange.
+        """
         wanted = {account for waiter in waiting for account in waiter.accounts}
         returns = {}
-        for account in self._returning:
-            if account.lease_id and account not in wanted:
+        for account in self._returning | {account for account in wanted if account.is_tight and account.free > 0}:
+            if account.lease_id and (account.is_tight or account not in wanted):
                 idle = max(account.free, 0)
                 # Gone from here before it is there, so that it is never in both places.
                 account.released += idle
