@@ -235,7 +235,12 @@ def open_alerts(member, workspace):
     highest = {}
     for alert in alerts.select_related("spend_limit", "ledger_period").order_by("threshold", "pk"):
         highest[alert.spend_limit_id] = alert
-    return sorted(highest.values(), key=lambda alert: (-alert.threshold, -alert.pk))
+    return sorted(highest.values(), key=lambda alert: (not refuses(alert), -alert.threshold, -alert.pk))
+
+
+def refuses(alert) -> bool:
+    """Whether an alert says that its limit refuses requests."""
+    return alert.spend_limit.is_hard and alert.threshold >= FULL
 
 
 def subjects_of(limits) -> dict[tuple[str, int], Subject]:

@@ -54,7 +54,7 @@ def _describe(alerts):
         limit = alert.spend_limit
         alert.who = limit_alerts.who(limit, subjects.get((limit.scope, limit.scope_id)))
         alert.percent = limit_alerts.percent(alert.threshold)
-        alert.refuses = limit.is_hard and alert.threshold >= limit_alerts.FULL
+        alert.refuses = limit_alerts.refuses(alert)
         alert.is_full = alert.spent_nanos >= alert.amount_nanos
         alert.spent_now = alert.ledger_period.settled_nanos
         alert.amount_now = limit.amount_at(now)
