@@ -24,7 +24,6 @@ from usage.models import (
     SpendLease,
     SpendLimit,
     TierPlace,
-    UsageTier,
 )
 from usage.rate_limits import put_on_tier, set_model_group, set_rate_limit, set_tier
 from usage.records import Record, write_batch
@@ -792,6 +791,19 @@ def test_a_refusal_leads_to_asking(bob_client, workspace, organization, alice, b
         bob_client.get(workspace.get_absolute_url())
 
 
+@pytest.mark.parametrize("code", ["insufficient_quota", "rate_limit_exceeded"])
+def test_a_request_that_a_limit_refused_leads_to_what_limits_it(bob_client, workspace, code):
+    key = make_api_key(workspace)
+
+    def page(**fields):
+        log = factories.make_request_log(workspace, error_code=code, **fields)
+        return bob_client.get(reverse("usage:request_detail", args=[workspace.slug, log.pk])).text
+
+    assert url("limit_key", workspace, key.uid) in page(api_key=key, outcome="refused", status=429)
+    assert "What limits it" in page(outcome="refused", status=429)
+    assert "What limits it" not in page(api_key=key, outcome="upstream_error", status=429)
+
+
 # Rates -------------------------------------------------------------------------------------------------------------
 
 
@@ -870,8 +882,7 @@ def test_groups_are_named_changed_and_removed(alice_client, workspace, organizat
 
 
 def test_an_organization_is_put_on_a_tier_and_taken_off(alice_client, bob_client, workspace, organization, alice):
-    UsageTier.objects.all().delete()
-    assert "No tiers are set up" in alice_client.get(url("tier_edit", workspace)).text
+    assert "Claude Build" in alice_client.get(url("tier_edit", workspace)).text
     rates = [{"models": ["gpt-*"], "requests_per_minute": 77}]
     tier = set_tier(ladder="ours", step=1, slug="first", name="First", rates=rates, monthly_cap_nanos=500 * DOLLAR)
     assert "On no tier." in bob_client.get(url("limit_organization", workspace)).text

@@ -118,9 +118,11 @@ def group_remove(request, workspace_slug, group_uid):
 @login_required
 @require_http_methods(["GET", "POST"])
 def tier_edit(request, workspace_slug):
-    """Put the organization on a tier, or on none."""
+    """Put the organization on a tier, or on none; the published tiers are at hand."""
     workspace = get_workspace(request, workspace_slug, Member.Role.ADMIN)
     organization = workspace.organization
+    if not UsageTier.objects.exists():
+        rate_limits.install_presets()
     place = rate_queries.place_of(organization)
     tiers = list(UsageTier.objects.all())
     form = TierForm(request.POST or None, tiers=tiers, initial={"tier": place.tier.slug if place else ""})

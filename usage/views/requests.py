@@ -13,9 +13,12 @@ from console.access import get_workspace
 from console.addresses import base_url
 from usage import explain, queries
 from usage.forms import RequestFilterForm
+from usage.models import Outcome
 from usage.views.pages import address, render_local, unchanged
 
 PAGE_SIZE = 50
+# The codes of refusals by a spend or rate limit.
+BY_LIMITS = {"insufficient_quota", "model_not_priced", "rate_limit_exceeded"}
 
 
 @gzip_page
@@ -86,6 +89,7 @@ def request_detail(request, workspace_slug, request_id):
         "speed": explain.tokens_a_second(log),
         "overhead_ms": None if log.overhead_us is None else log.overhead_us / 1000,
         "key_url": _key_url(workspace, log),
+        "limits_url": _limits_url(workspace, log),
     }
     return render_local(request, workspace, "usage/request_detail.html", context)
 
@@ -95,6 +99,15 @@ def _key_url(workspace, log):
     if log.api_key is None:
         return ""
     return address(reverse("usage:request_list", args=[workspace.slug]), {"key": log.api_key.uid})
+
+
+def _limits_url(workspace, log):
+    """What limits the key that made a request which a limit refused, or its workspace; else nothing."""
+    if log.outcome != Outcome.REFUSED or log.error_code not in BY_LIMITS:
+        return ""
+    if log.api_key is None:
+        return reverse("usage:limit_list", args=[workspace.slug])
+    return reverse("usage:limit_key", args=[workspace.slug, log.api_key.uid])
 
 
 def state_of(rows):
