@@ -12,6 +12,8 @@ from gateway.errors import GatewayError
 from providers import errors as upstream
 from providers.request_body import InvalidRequest, Term, parse_body
 from tests.test_translations import LANGUAGES, entries, forms, marked
+from usage.ledger import Grant
+from usage.spending import Limit, Spending
 
 ROOT = Path(settings.BASE_DIR)
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
@@ -119,6 +121,9 @@ def test_every_translation_can_be_filled_in(language):
     assert checked > 90
 
 
+LIMIT = Limit(1, "workspace", 1, "month", allows_unpriced=False, refuses_all=False, name="100 %")
+SPENDING = Spending(1, "EUR", "Europe/Paris", {("workspace", 1): (LIMIT,)})
+GRANT = Grant(1, 0, 0, 5 * 10**9, 4_999_900_000, 0, 0, is_tight=True, others_idle=False)
 FACTORIES = {
     errors.no_key: (), errors.wrong_key: (), errors.two_keys: (), errors.disabled_key: (), errors.expired_key: (),
     errors.unknown_model: ("100 %",), errors.unable_model: ("100 %", "embeddings"),
@@ -127,8 +132,10 @@ FACTORIES = {
     errors.missing_version: (), errors.invalid: (InvalidRequest("%(name)s: field required", "model", name="model"),),
     errors.storage_full: (), errors.not_ready: (), errors.unusable_provider: ("100 %",), errors.internal: (),
     errors.from_provider: (upstream.Unreachable("The provider could not be reached."), "100 %"),
-    stored_responses.not_found: (), stored_responses.previous_not_found: (), stored_responses.item_not_found: (),
-    stored_responses.away: (), stored_responses.too_long: (),
+    errors.spend_limit_reached: (LIMIT, SPENDING, SPENDING.key(LIMIT, 1.8e9), GRANT, 150_000),
+    errors.nothing_allowed: (LIMIT,), errors.unpriced_model: ("100 %",), errors.ledger_unavailable: (),
+    errors.stopping: (), stored_responses.not_found: (), stored_responses.previous_not_found: (),
+    stored_responses.item_not_found: (), stored_responses.away: (), stored_responses.too_long: (),
 }  # fmt: skip
 
 
