@@ -1,13 +1,16 @@
 """The real thing: what `./comptoir up` starts, keeps running and ends."""
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -241,6 +244,29 @@ def test_sigterm_ends_it_too(server):
     server.start()
     everything = family(server)
     server.process.terminate()
+    assert server.process.wait(15) == 0
+    assert not alive(everything)
+
+
+def test_closing_its_terminal_ends_it_and_sigusr1_replaces_its_web_process(server):
+    terminal, side = pty.openpty()
+    server.process = subprocess.Popen(
+        [*server.command, *server.arguments],
+        cwd=ROOT,
+        env=server.environment,
+        stdin=side,
+        stdout=side,
+        stderr=side,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(side, termios.TIOCSCTTY, 0),
+    )
+    os.close(side)
+    server.wait_until_ready(60)
+    before = server.web_pids()
+    server.process.send_signal(signal.SIGUSR1)
+    assert wait_for(lambda: len(now := server.web_pids()) == 1 and now != before)
+    everything = family(server)
+    os.close(terminal)
     assert server.process.wait(15) == 0
     assert not alive(everything)
 
