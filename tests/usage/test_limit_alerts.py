@@ -96,7 +96,7 @@ def test_a_hard_limit_that_is_used_up_is_told_whatever_was_chosen(workspace, web
 
 def test_a_limit_that_refuses_before_all_is_spent_is_told_at_once(workspace, webhook):
     organization = workspace.organization
-    limit(organization, 10 * EURO, thresholds=[90])
+    limit(organization, 10 * EURO, thresholds=[50])
     spend(workspace, 4 * EURO)
     start, end = calendar_of("UTC").interval("month", timezone.now())
     key = Key(organization.pk, "organization", organization.pk, "month", start, end)
@@ -105,6 +105,10 @@ def test_a_limit_that_refuses_before_all_is_spent_is_told_at_once(workspace, web
     # Nothing of it is over: what is left is as little as it was.
     assert evaluate() == 0
     assert alerts() == [(100, True)]
+    # Nor is it told that it is nearly used up.
+    spend(workspace, 2 * EURO)
+    assert evaluate() == 0
+    assert alerts() == [(50, True), (100, True)]
     assert [(event["type"], event["data"]["spent"]) for event in events()] == [("spend_limit.refusing", "4.000000000")]
 
 
