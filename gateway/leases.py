@@ -323,6 +323,9 @@ class Leases:
         self._keep_house(now)
         waiting = [waiter for waiter in self.waiting if not waiter.answer.done()][:MOST_WAITING]
         returns = self._returns(waiting)
+        if now - self._renewed_at > SPENDABLE_SECONDS:
+            # Taken for lost, maybe: somebody may have released what it held.
+            self._unsure |= {account for account in self.accounts.values() if account.lease_id}
         ahead = self._ahead(waiting)
         renews = self._renewed_at < now - RENEW_SECONDS and bool(self.accounts)
         if not ahead and not returns and not renews:

@@ -24,6 +24,8 @@ from usage.models import GatewayProcess, LedgerPeriod, RequestLog, Scope, SpendL
 LEASE_SECONDS = 900
 # Below so many times the largest reservation a process, nothing is handed out ahead.
 TIGHT = 4
+# How soon others are asked again to give back what lies idle.
+ASK_AGAIN = datetime.timedelta(milliseconds=50)
 PERIODS = tuple(period.value for period in SpendPeriod)
 
 
@@ -269,7 +271,8 @@ class _Drawer:
         """Ask other processes for what lies idle at them, where there is such."""
         leases = SpendLease.objects.filter(ledger_period=self.interval, state=SpendLease.State.OPEN, has_idle=True)
         self.others_idle = leases.exclude(process=uid).filter(remaining_nanos__gt=0).exists()
-        if self.others_idle:
+        # Whoever has been asked a moment ago is about to answer: near the end of a limit all ask at once.
+        if self.others_idle and (self.recalled_at is None or abs(now - self.recalled_at) > ASK_AGAIN):
             self.recalled_at = now
             announce(LEDGER)
 
@@ -319,13 +322,15 @@ def give_back(amounts: dict[int, int]):
     now = timezone.now()
     for lease_id, period_id in sorted(period_ids.items()):
         nanos = amounts[lease_id]
-        SpendLease.objects.filter(pk=lease_id).update(
+        # What was taken for lost and released is not the process's any more.
+        held = SpendLease.objects.filter(pk=lease_id).exclude(state=SpendLease.State.CLOSED)
+        if held.update(
             released_nanos=F("released_nanos") + nanos,
             remaining_nanos=F("remaining_nanos") - nanos,
             has_idle=False,
             changed_at=now,
-        )
-        LedgerPeriod.objects.filter(pk=period_id).update(leased_nanos=F("leased_nanos") - nanos)
+        ):
+            LedgerPeriod.objects.filter(pk=period_id).update(leased_nanos=F("leased_nanos") - nanos)
 
 
 def recalled(uid) -> list[int]:

@@ -1,4 +1,5 @@
 import asyncio
+import datetime
 
 import pytest
 from django.utils import timezone
@@ -9,7 +10,7 @@ from tests.gateway.records import closed, opened
 from usage import ledger
 from usage.calendar import calendar_of
 from usage.ledger import Key
-from usage.models import LedgerPeriod, Scope, SpendLease
+from usage.models import GatewayProcess, LedgerPeriod, Scope, SpendLease
 from usage.records import Record, write_batch
 from usage.spend_limits import remove_spend_limit, set_spend_limit
 
@@ -229,3 +230,31 @@ def test_a_process_that_could_not_say_that_it_lives_spends_nothing(workspace, mo
             assert one.reserve((account,), 100) is None
 
     run(story())
+
+
+def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(workspace, monkeypatch):
+    limit(workspace, 10_000)
+
+    def release():
+        long_ago = timezone.now() - datetime.timedelta(seconds=2 * ledger.LEASE_SECONDS)
+        GatewayProcess.objects.update(seen_at=long_ago)
+        assert ledger.mark_orphans() == 1
+        assert ledger.release_orphan(lease=SpendLease.objects.get())
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            await one.reserve_or_wait((account,), 100)
+            assert account.free > 0
+            await asyncio.to_thread(release)
+            now = module._now()
+            monkeypatch.setattr(module, "_now", lambda: now + module.SPENDABLE_SECONDS + 1)
+            await one.reserve_or_wait((account,), 300)
+            book, lease = await asyncio.to_thread(lambda: (LedgerPeriod.objects.get(), SpendLease.objects.get()))
+            assert lease.state == "open"
+            assert account.held == 400
+            # The first request goes on without anything reserved; nothing else does.
+            assert account.held + account.free == book.leased_nanos == lease.remaining_nanos
+
+    run(story())
+    assert ledger.disagreements() == []
