@@ -30,11 +30,13 @@ PAGES = {
     "prices": "/o/default/providers/{provider}/models/{model}/prices/",
     "exchange rates": "/o/default/exchange-rates/",
     "set exchange rate": "/o/default/exchange-rates/add/?from=GBP",
-    "exchange rates": "/o/default/exchange-rates/",
-    "set exchange rate": "/o/default/exchange-rates/add/?from=GBP",
     "routes": "/o/default/routes/",
     "add route": "/o/default/routes/add/",
     "workspaces": "/o/default/workspaces/",
+    "alerts": "/o/default/alerts/",
+    "webhooks": "/o/default/webhooks/",
+    "add webhook": "/o/default/webhooks/add/",
+    "operations": "/o/default/operations/",
 }
 FIRST_VISIT, WITH_CHART, NEXT_VISIT = 180 * KILOBYTE, 260 * KILOBYTE, 40 * KILOBYTE
 
