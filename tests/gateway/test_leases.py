@@ -234,6 +234,7 @@ def test_a_process_that_could_not_say_that_it_lives_spends_nothing(workspace, mo
 
 def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(workspace, monkeypatch):
     limit(workspace, 10_000)
+    limit(workspace, 10_000, Scope.WORKSPACE)
 
     def release():
         long_ago = timezone.now() - datetime.timedelta(seconds=2 * ledger.LEASE_SECONDS)
@@ -243,18 +244,25 @@ def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(works
 
     async def story():
         async with World("one") as (one,):
-            account = one.account(key_of(workspace), calendar_of("UTC"))
+            account, other = (
+                one.account(key_of(workspace, scope), calendar_of("UTC"))
+                for scope in (Scope.ORGANIZATION, Scope.WORKSPACE)
+            )
             await one.reserve_or_wait((account,), 100)
             assert account.free > 0
             await asyncio.to_thread(release)
             now = module._now()
             monkeypatch.setattr(module, "_now", lambda: now + module.SPENDABLE_SECONDS + 1)
-            await one.reserve_or_wait((account,), 300)
-            book, lease = await asyncio.to_thread(lambda: (LedgerPeriod.objects.get(), SpendLease.objects.get()))
-            assert lease.state == "open"
-            assert account.held == 400
-            # The first request goes on without anything reserved; nothing else does.
-            assert account.held + account.free == book.leased_nanos == lease.remaining_nanos
+            # A request of another scope is enough for the process to be alive again.
+            await one.reserve_or_wait((other,), 300)
+            assert one.reserve((account,), 10) is None
+            book = await asyncio.to_thread(LedgerPeriod.objects.get, scope="organization")
+            assert book.leased_nanos == 0
+            await one.reserve_or_wait((account,), 200)
+            await asyncio.to_thread(book.refresh_from_db)
+            # The first request goes on with nothing reserved for it; what else is at hand stands in the ledger.
+            assert account.held == 300
+            assert book.leased_nanos == account.granted - account.released >= account.held + account.free
 
     run(story())
     assert ledger.disagreements() == []
