@@ -46,7 +46,7 @@ EXTRAS = {
 }
 
 
-STORED = {True: _("For thirty days, unless a request says not to"), False: _("Never, whatever a request says")}
+STORED = {True: _("Thirty days, unless asked not to"), False: _("Never, whatever a request says")}
 
 
 class StoringForm(forms.Form):
