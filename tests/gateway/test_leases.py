@@ -232,7 +232,8 @@ def test_a_process_that_could_not_say_that_it_lives_spends_nothing(workspace, mo
     run(story())
 
 
-def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(workspace, monkeypatch):
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(workspace, monkeypatch, is_idle):
     limit(workspace, 10_000)
     limit(workspace, 10_000, Scope.WORKSPACE)
 
@@ -253,6 +254,8 @@ def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(works
             await asyncio.to_thread(release)
             now = module._now()
             monkeypatch.setattr(module, "_now", lambda: now + module.SPENDABLE_SECONDS + 1)
+            if not is_idle:
+                account.used_at = module._now()
             # A request of another scope is enough for the process to be alive again.
             await one.reserve_or_wait((other,), 300)
             assert one.reserve((account,), 10) is None
