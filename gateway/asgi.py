@@ -1,6 +1,7 @@
 """The gateway as a plain ASGI application: no Django request, middleware, session or ORM between bytes in and out."""
 
 import asyncio
+import contextlib
 import hmac
 
 import msgspec
@@ -41,9 +42,10 @@ async def gateway(scope, receive, send):
     except InvalidRequest as error:
         await _refuse(http, errors.invalid(error))
     except asyncio.CancelledError:
-        # The process ends, and this has taken longer than it is waited for. Who does not read is not waited for at all.
-        async with asyncio.timeout(FAREWELL_SECONDS):
-            await _refuse(http, errors.stopping())
+        # The process ends, and this has taken longer than it waits; nor does it wait for who does not read this.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await _refuse(http, errors.stopping())
     except Exception:
         # The one edge of this process: whatever was not foreseen is logged with its id and told without detail.
         log.exception("call failed", request_id=http.request_id, path=http.path)

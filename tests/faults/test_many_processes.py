@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -52,7 +53,7 @@ def first_host(installation, running_upstream, tmp_path_factory):
     arguments = ["--workers", "2", "--drain", str(DRAIN_SECONDS)]
     with Server(tmp_path_factory.mktemp("first"), environment=installation, arguments=arguments) as server:
         server.api_key = server.create_api_key("test")
-        server.add_provider(running_upstream.url, "quick", "slow", "endless", kind="openai")
+        server.add_provider(running_upstream.url, "quick", "slow", "late", "endless", kind="openai")
         yield server
 
 
@@ -60,6 +61,7 @@ def first_host(installation, running_upstream, tmp_path_factory):
 def host(first_host, upstream):
     upstream.play("quick", Script(chunks=3, delay=0.002))
     upstream.play("slow", Script(chunks=10, delay=0.1))
+    upstream.play("late", Script(first_byte_delay=60))
     upstream.play("endless", Script(chunks=300, delay=0.1))
     return first_host
 
@@ -116,6 +118,7 @@ async def connection_to_each_process(server):
             transport = httpx.AsyncHTTPTransport(verify=False, limits=httpx.Limits(max_connections=1))
             client = httpx.AsyncClient(base_url=server.base_url, timeout=20, transport=transport)
             scrape = (await client.get("/metrics")).text
+            assert "comptoir_announcements_connected 1.0" in scrape
             (began,) = [line for line in scrape.splitlines() if line.startswith("process_start_time_seconds ")]
             process = found.setdefault(began, [])
             # Kept open, so that the next one does not go to the same process again because that has nothing to do.
@@ -241,11 +244,16 @@ async def test_replacing_every_process_under_load_fails_no_request(host):
 
 
 @pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=lambda dialect: dialect.name)
-def test_a_stream_that_outlasts_the_drain_is_told_so_and_recorded(host, dialect):
+def test_what_outlasts_the_drain_is_told_so_and_recorded(host, upstream, dialect):
     api = Api(host, host.api_key, dialect)
-    with api.streaming("endless") as answer:
+    with api.streaming("endless") as answer, ThreadPoolExecutor() as threads:
+        late = threads.submit(api.ask, "late")
         pieces = answer.iter_bytes()
         received = next(pieces)
+        until = time.monotonic() + 10
+        while len(upstream.calls) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.01)
         began = time.monotonic()
         for pid in host.web_pids():
             os.kill(pid, signal.SIGHUP)
@@ -257,6 +265,11 @@ def test_a_stream_that_outlasts_the_drain_is_told_so_and_recorded(host, dialect)
     row = api.row(answer)
     assert row["outcome"] == "interrupted"
     assert row["output_tokens"] >= 10
+    # Of what had not begun to be answered the client's library knows that it may try again.
+    refused = late.result()
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "restarted before this answer was complete" in dialect.error_of(refused.json())[2]
+    assert api.row(refused)["outcome"] == "interrupted"
     host.wait_until_ready()
     assert api.ask("quick").status_code == 200
     api.close()
