@@ -11,7 +11,7 @@ from django.utils.translation import gettext_noop
 
 from gateway import errors, metrics
 from gateway.leases import Exhausted, Leases, Unavailable
-from gateway.rates import RateLimiter, input_estimate, output_estimate
+from gateway.rates import RateLimiter, estimates
 from providers.request_body import InvalidRequest
 from usage.costs import most_of
 
@@ -55,7 +55,7 @@ class Admission:
         if self.rates is None or (limits := self.rates.limits_of(call)) is None:
             await self._reserve(call, plan)
             return
-        asked = call, limits, input_estimate(call), output_estimate(call)
+        asked = call, limits, *estimates(call, limits)
         call.ticket = await self.rates.admit(*asked) if self.rates.is_shared else self.rates.admit_now(*asked)
         try:
             await self._reserve(call, plan)

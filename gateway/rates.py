@@ -140,7 +140,10 @@ class Limits:
     ``who`` is whose place is kept after a refusal.
     """
 
-    __slots__ = ("_limiter", "gauges", "input_from", "output_from", "plain", "quotas", "who", "writes")
+    __slots__ = (
+        "_limiter", "counts_input", "counts_output", "gauges", "input_from", "output_from", "plain", "quotas", "who",
+        "writes",
+    )  # fmt: skip
 
     def __init__(self, quotas, gauges, who, writes, limiter):
         order = (REQUESTS, INPUT, OUTPUT)
@@ -149,6 +152,7 @@ class Limits:
         kinds = [quota.kind for quota in self.quotas]
         self.input_from = kinds.count(REQUESTS)
         self.output_from = self.input_from + kinds.count(INPUT)
+        self.counts_input, self.counts_output = INPUT in kinds, OUTPUT in kinds
         self.plain = [1.0] * len(kinds) if self.input_from == len(kinds) else None
         self.who = who
         self.writes = writes
@@ -552,13 +556,19 @@ def _holds_media(call):
     return any(b"base64" in bytes(fields[name]) for name in call.format.PROMPT_FIELDS if name in fields)
 
 
-def input_estimate(call):
-    """About how many tokens a call asks with: four bytes a token."""
-    return call.estimate_input()
+def estimates(call, limits):
+    """About how many tokens a call asks with, four bytes a token, and how many it lets its answer have, if it says."""
+    size = most = None
+    if limits.counts_input:
+        fields = call.fields
+        names = [name for name in call.format.PROMPT_FIELDS if name in fields]
+        size = sum(memoryview(fields[name]).nbytes for name in names) // 4
+    if limits.counts_output:
+        most = _most_output(call)
+    return size, most
 
 
-def output_estimate(call):
-    """How many tokens the answer to a call has at most, where it says so."""
+def _most_output(call):
     for name in getattr(call.format, "MAX_TOKENS_FIELDS", ()):
         if name in call.fields:
             try:

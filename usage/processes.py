@@ -18,7 +18,7 @@ def count_living(*, uid, host, pid) -> int:
     Safe to repeat; a row is written at each call.
     """
     now = timezone.now()
-    if not GatewayProcess.objects.filter(pk=uid).update(seen_at=now, ended_at=None):
+    if not GatewayProcess.objects.filter(pk=uid).update(seen_at=now):
         GatewayProcess.objects.get_or_create(uid=uid, defaults={"host": host[:200], "pid": pid})
     since = now - datetime.timedelta(seconds=SEEN_SECONDS)
     living = GatewayProcess.objects.filter(ended_at=None, seen_at__gte=since).values_list("uid", "host", "pid")

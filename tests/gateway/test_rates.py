@@ -245,10 +245,15 @@ def test_what_is_set_aside_for_an_answer_is_learned_and_never_above_what_it_may_
 
 
 def test_how_long_an_answer_may_get_is_read_from_the_request():
-    assert rates.output_estimate(call(max_tokens=b"7")) == 7
-    assert rates.output_estimate(call(max_completion_tokens=b"9", max_tokens=b"7")) == 9
-    assert rates.output_estimate(call(max_tokens=b'"x"')) is None
-    assert rates.output_estimate(call()) is None
+    limiter = limiter_of(rule(input_tokens=10, output_tokens=10))
+    limits = limiter.limits_of(call())
+    prompt = len(b'[{"role":"user","content":"hi"}]') // 4
+    assert rates.estimates(call(max_tokens=b"7"), limits) == (prompt, 7)
+    assert rates.estimates(call(max_completion_tokens=b"9", max_tokens=b"7"), limits) == (prompt, 9)
+    assert rates.estimates(call(max_tokens=b'"x"'), limits) == (prompt, None)
+    assert rates.estimates(call(), limits) == (prompt, None)
+    limiter = limiter_of(rule(requests=10))
+    assert rates.estimates(call(), limiter.limits_of(call())) == (None, None)
 
 
 # At the same time -----------------------------------------------------------------------------------------------------
