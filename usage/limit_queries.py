@@ -20,7 +20,7 @@ WARN, DANGER = 0.8, 0.95
 SCOPES = {scope.value: place for place, scope in enumerate(Scope)}
 PERIODS = {period.value: place for place, period in enumerate(SpendPeriod)}
 LATEST_WISHES = 5
-WISH_DAYS = 30
+WISH_DAYS = 7
 MOST_LEASES = 100
 
 
