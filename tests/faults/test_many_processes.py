@@ -152,9 +152,8 @@ class Revocations:
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.process.stdout.close()
+        self.process.kill()
+        self.process.communicate()
 
     async def round(self, clients, numbers):
         """Revoke these keys while every connection goes on asking with all of them."""
