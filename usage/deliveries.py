@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 DELAYS = [datetime.timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440)]
 CLAIM = datetime.timedelta(minutes=2)
 KEPT = datetime.timedelta(days=30)
+# A mail that could not be sent for so long, as the server had no mail server meanwhile, is no news any more.
+STALE = datetime.timedelta(days=3)
 # One sweep takes no longer, so that the next alerts need not wait for receivers that hang.
 SECONDS = 30
 AT_ONCE = 8
@@ -45,9 +47,11 @@ def can_mail() -> bool:
 
 def delete_old() -> int:
     """Delete what has arrived, or was given up, a month ago; return how many."""
-    before = timezone.now() - KEPT
+    now = timezone.now()
+    waiting = MailDelivery.objects.filter(state=MailDelivery.State.PENDING, created_at__lt=now - STALE)
+    waiting.update(state=MailDelivery.State.FAILED)
     return sum(
-        model.objects.filter(created_at__lt=before).exclude(state=model.State.PENDING).delete()[0]
+        model.objects.filter(created_at__lt=now - KEPT).exclude(state=model.State.PENDING).delete()[0]
         for model in (WebhookDelivery, MailDelivery)
     )
 
@@ -88,7 +92,10 @@ def _claim_for_webhooks(failing):
 def _send_mails(until):
     if not can_mail():
         return 0
-    due = MailDelivery.objects.filter(state=MailDelivery.State.PENDING, next_attempt_at__lte=timezone.now())
+    now = timezone.now()
+    due = MailDelivery.objects.filter(
+        state=MailDelivery.State.PENDING, next_attempt_at__lte=now, created_at__gt=now - STALE
+    )
     arrived, mailer = 0, None
     try:
         for delivery in due.select_related("user").order_by("pk")[:MAILS]:

@@ -23,6 +23,9 @@ def sweep_alerts(every=LEAST_SECONDS) -> bool:
 def _claim(name, seconds):
     now = timezone.now()
     before = now - datetime.timedelta(seconds=seconds)
+    # Asked for first: who writes, waits for others that do.
+    if Sweep.objects.filter(name=name, swept_at__gt=before).exists():
+        return False
     if Sweep.objects.filter(name=name, swept_at__lte=before).update(swept_at=now):
         return True
     _sweep, made = Sweep.objects.get_or_create(name=name, defaults={"swept_at": now})

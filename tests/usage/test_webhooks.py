@@ -279,3 +279,12 @@ def test_a_mail_server_that_has_trouble_is_left_alone_for_a_while(mails, organiz
     assert sorted(tries) == [(0, ""), (1, "SMTPConnectError")]
     mails.is_busy = False
     assert send_due() == 1
+
+
+def test_an_old_mail_is_no_news_any_more(mails, organization, alice):
+    delivery = mail_to(alice, organization)
+    MailDelivery.objects.update(created_at=timezone.now() - datetime.timedelta(days=4))
+    assert send_due() == 0
+    delete_old()
+    delivery.refresh_from_db()
+    assert (delivery.state, mails.messages) == ("failed", [])
