@@ -130,7 +130,7 @@ def test_back_and_forward_show_the_pages_again(owner_page, addresses):
 # Languages ---------------------------------------------------------------------------------------------------------
 
 LOCALES = Path(__file__).parent.parent.parent / "locale"
-SAME_EVERYWHERE = re.compile(r"@|SDK|^scripted |^key-")
+SAME_EVERYWHERE = re.compile(r"@|SDK|^scripted |\(scripted |^key-")
 VISIBLE_TEXT = """
 () => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
