@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
+from concurrent.futures import wait
 
 from bench.chaos.callers import BROKEN, UNANSWERED, WHOLE, Callers
 from bench.chaos.results import Result
@@ -29,7 +30,7 @@ def run(world, *, seed, requests=200_000, kills=200, clients=64) -> Result:
     callers = Callers(world, tenant, seed=seed)
     killer = Killer(world, callers, random.Random(seed), kills, requests)
     with killer:
-        asyncio.run(send(callers, requests, clients))
+        asyncio.run(send(callers, killer, requests, clients))
     killer.mend()
     world.until_drained(timeout=90)
     world.stop()
@@ -37,7 +38,6 @@ def run(world, *, seed, requests=200_000, kills=200, clients=64) -> Result:
     accounts = world.reconcile(answered=load.answered(), is_stopped=True)
     result.seconds = time.monotonic() - began
     result.problems += accounts.problems
-    result.problems += killer.mishaps
     endings, total = load.endings(), accounts.outcomes
     lost = sum("has no row" in problem or "are in no row" in problem for problem in accounts.problems)
     doubled = sum("rows: [" in problem or "was given to" in problem for problem in accounts.problems)
@@ -63,7 +63,7 @@ def run(world, *, seed, requests=200_000, kills=200, clients=64) -> Result:
     return result
 
 
-async def send(callers, requests, clients):
+async def send(callers, killer, requests, clients):
     """Keep so many callers busy; who gets no answer at all asks again, under another name."""
     numbers = iter(range(requests))
 
@@ -73,7 +73,7 @@ async def send(callers, requests, clients):
                 attempt = await callers.ask(
                     "red" if number % 3 else "blue", MODELS[number % len(MODELS)], stream=number % 4 != 3
                 )
-                if attempt.ending != UNANSWERED:
+                if attempt.ending != UNANSWERED or killer.mishaps:
                     break
                 await asyncio.sleep(0.1)
 
@@ -92,7 +92,7 @@ class Killer:
         self.done = Counter()
         self.mishaps = []
         self._ended = threading.Event()
-        self._helpers = []
+        self._harms = []
 
     def __enter__(self):
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -104,8 +104,7 @@ class Killer:
             self._ended.set()
         self._thread.join(120)
         self._ended.set()
-        for helper in self._helpers:
-            helper.join(60)
+        self._until_back()
 
     def _run(self):
         try:
@@ -142,16 +141,19 @@ class Killer:
         elif victim == "worker":
             world.server.kill9_web(world.worker_pids()[:1])
         else:
+            # It does not start without its database, and says so.
+            self._until_back()
             world.server.kill9()
             world.server.start()
 
+    def _until_back(self):
+        wait(self._harms)
+
     def _meanwhile(self, harm, seconds):
         """One outage after the other: while one lasts, processes go on being killed."""
-        for helper in self._helpers:
-            helper.join(60)
-        helper = threading.Thread(target=self._noted, args=(harm, seconds), daemon=True)
-        helper.start()
-        self._helpers = [helper]
+        self._until_back()
+        # What it starts dies with the thread that did: this one lives as long as the world.
+        self._harms = [self.world.helper.submit(self._noted, harm, seconds)]
 
     def _noted(self, harm, seconds):
         try:
@@ -161,5 +163,7 @@ class Killer:
 
     def mend(self):
         """Wait until everybody is back."""
+        if self.mishaps:
+            raise RuntimeError(self.mishaps[0])
         self.world.until_all_answer()
         self.world.server.wait_until_ready()

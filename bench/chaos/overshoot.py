@@ -22,8 +22,8 @@ WORST = MOST_TOKENS * NANOS * int(PRICE[1])
 QUIET_SECONDS = 6.0
 
 
-def run(world, *, seeds, clients=256, pace=1.0, timeout=180) -> Result:
-    """Play one tenant a seed; streams last from 0.5 to 20 s, times ``pace``."""
+def run(world, *, seeds, clients=256, pace=1.0, timeout=180, scale=1.0) -> Result:
+    """Play one tenant a seed; streams last from 0.5 to 20 s, times ``pace``, limits are ``scale`` times as large."""
     result = Result(
         "Overshoot",
         f"Hard limits at 4 nested scopes, {world.workers} processes, {clients} clients at a time, streams of "
@@ -33,7 +33,7 @@ def run(world, *, seeds, clients=256, pace=1.0, timeout=180) -> Result:
     began = time.monotonic()
     over, attempts, admitted, false, full, looks, busy, shares = [], 0, 0, 0, 0, 0, 0, []
     for seed in seeds:
-        tenant, load, watched = play(world, seed, clients, pace, timeout)
+        tenant, load, watched = play(world, seed, clients, pace, timeout, scale)
         attempts += len(load.attempts)
         admitted += sum(attempt.status == 200 for attempt in load.attempts)
         refused_falsely = false_refusals(load.attempts, tenant)
@@ -65,10 +65,10 @@ def run(world, *, seeds, clients=256, pace=1.0, timeout=180) -> Result:
     return result
 
 
-def play(world, seed, clients, pace, timeout):
+def play(world, seed, clients, pace, timeout, scale):
     """One tenant from its first request to its last nano."""
     models = [slower(model, pace) for model in PACES]
-    limits = {scope: count * (WORST + WORST // 8) for scope, count in SCALE.items()}
+    limits = {scope: int(count * scale) * (WORST + WORST // 8) for scope, count in SCALE.items()}
     tenant = world.tenant("overshoot", KEYS, models=models, limits=limits)
     callers = Callers(world, tenant, seed=seed)
     with Watch(world, tenant) as watched:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -114,6 +115,7 @@ class World:
 
     def __enter__(self):
         with contextlib.ExitStack() as ends:
+            self.helper = ends.enter_context(ThreadPoolExecutor(1, "helper"))
             self.folder = Path(tempfile.mkdtemp(prefix="comptoir-chaos-"))
             ends.callback(shutil.rmtree, self.folder, ignore_errors=True)
             if self.prepare is not None:
