@@ -37,6 +37,7 @@ class Housekeeping:
         self._refused: set[Key] = set()
         self._told: dict[Key, float] = {}
         self._seen_at = float("-inf")
+        self._is_failing = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
@@ -59,8 +60,11 @@ class Housekeeping:
                 self._say_that_it_lives()
                 self._write_refusals()
                 sweeps.sweep_alerts(EVERY)
+                self._is_failing = False
             except Error as error:
-                log.warning("housekeeping put off", error=str(error).strip())
+                if not self._is_failing:
+                    log.warning("housekeeping put off", error=str(error).strip())
+                self._is_failing = True
             except Exception:
                 # The edge of this thread: were it to end here, nobody would be told anything again.
                 log.exception("housekeeping failed")
