@@ -24,6 +24,11 @@ class SignInForm(forms.Form):
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
 
+    def ask_again(self):
+        """Put the cursor where the mistake most likely is, once a pair did not match."""
+        self.fields["email"].widget.attrs["autofocus"] = False
+        self.fields["password"].widget.attrs["autofocus"] = True
+
     @property
     def credentials(self):
         return {"username": self.cleaned_data["email"], "password": self.cleaned_data["password"]}

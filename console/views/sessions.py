@@ -36,7 +36,8 @@ def sign_in(request):
         if user is not None:
             login(request, user)
             return redirect(_next(request) or "console:start")
-        failed = not busy
+        if failed := not busy:
+            form.ask_again()
     context = {
         "form": form,
         "failed": failed,

@@ -1,3 +1,4 @@
+import re
 from urllib.parse import unquote
 
 import pytest
@@ -33,6 +34,14 @@ def test_a_wrong_password_is_said_and_opens_no_session(alice, client):
     assert response.status_code == 422
     assert "do not match" in response.text
     assert client.get("/").url.startswith(SIGN_IN)
+
+
+def test_after_a_wrong_password_the_cursor_stands_in_its_field(alice, client):
+    def cursor(page):
+        return re.findall(r'<input[^>]* name="(\w+)"[^>]* autofocus', page.text)
+
+    assert cursor(client.get(SIGN_IN)) == ["email"]
+    assert cursor(sign_in(client, password="wrong")) == ["password"]
 
 
 def test_an_unknown_address_reads_the_same_as_a_wrong_password(alice, client):
