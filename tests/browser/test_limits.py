@@ -6,18 +6,25 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import expect
 
+from tests.api import Api
+from tests.browser.conftest import wait_for
+
 LIMITS = "/w/default/limits/"
 
 
 @pytest.fixture
-def key_name(site):
-    """A key of one's own, so that no other test meets its limits."""
+def key(site):
+    """The name and the secret of a key of one's own, so that no other test meets its limits."""
     name = f"limited-{uuid4().hex[:8]}"
-    site.create_api_key(name)
-    yield name
+    yield name, site.create_api_key(name)
     site.manage(
         "shell", "-c", "from usage.models import SpendLimit; SpendLimit.objects.filter(scope='api_key').delete()"
     )
+
+
+@pytest.fixture
+def key_name(key):
+    return key[0]
 
 
 def limit_of(page, name):
@@ -98,3 +105,31 @@ def test_a_rate_limit_is_set_and_removed(owner_page, key_name, complaints):
     dialog.get_by_role("button", name="Remove rate limit").click()
     expect(dialog).to_have_count(0)
     expect(row).to_have_count(0)
+
+
+def test_a_refusal_leads_from_its_request_to_asking_for_more(owner_page, site, upstream, key):
+    name, secret = key
+    owner_page.goto(LIMITS + "add/")
+    owner_page.get_by_label("Whose spending").select_option(label=name)
+    owner_page.get_by_label("Amount").fill("0.000001")
+    owner_page.get_by_role("button", name="Set limit").click()
+    expect(limit_of(owner_page, name)).to_contain_text("left of")
+    api = Api(site, secret)
+    wait_for(lambda: api.ask("gpt-test", max_tokens=10).status_code == 429, timeout=20, what="the limit")
+    refused = api.ask("gpt-test", max_tokens=10)
+    assert refused.json()["error"]["code"] == "insufficient_quota"
+
+    owner_page.goto(f"/w/default/requests/{api.row(refused)['id']}/")
+    owner_page.get_by_role("link", name="What limits it").click()
+    expect(owner_page.get_by_role("heading", level=1)).to_have_text(name)
+    line = limit_of(owner_page, name)
+    expect(line).to_contain_text("Binds")
+    uid = line.get_attribute("id")
+    owner_page.goto(f"/limits/{uid}/")
+    owner_page.get_by_label("How much more").fill("1")
+    owner_page.get_by_label("Why").fill("A test.")
+    owner_page.get_by_role("button", name="Ask for it").click()
+    owner_page.locator(".callout").get_by_role("link", name="Answer").click()
+    owner_page.get_by_role("dialog").get_by_role("button", name="Approve").last.click()
+    expect(line).to_contain_text("$1.00 of it granted until")
+    wait_for(lambda: api.ask("gpt-test", max_tokens=10).status_code == 200, timeout=20, what="the grant")
