@@ -6,6 +6,7 @@ Why a call got no answer, raised anywhere and rendered once, at the edge, in the
 
 from http import HTTPStatus
 
+from django.conf import settings
 from django.utils.translation import gettext, gettext_noop, override
 
 from console.formatting import money
@@ -214,10 +215,11 @@ def spend_limit_reached(limit, spending, key, grant, asked):
         _(
             "The %(period)s spend limit (%(scope)s “%(name)s”) does not allow this request: %(spent)s of %(amount)s "
             "are spent, %(held)s are held for requests under way, and it could cost up to %(asked)s. "
-            "It begins anew on %(reset)s."
+            "It begins anew on %(reset)s. More can be asked for at %(place)s."
         ),
         values=_named(limit)
         | {name: Money(nanos, spending.currency) for name, nanos in amounts.items()}
+        | {"place": f"{settings.PUBLIC_URL or ''}/limits/{limit.uid}/"}
         | {"reset": f"{key.end.astimezone(spending.calendar.zone):%Y-%m-%d %H:%M} ({spending.time_zone})"},
         headers=[NO_RETRY],
         openai_type="insufficient_quota",

@@ -15,6 +15,7 @@ class Limit:
     """A hard spend limit; ``name`` is that of what it limits."""
 
     id: int
+    uid: str
     scope: str
     scope_id: int
     period: str
@@ -65,6 +66,7 @@ def load() -> dict[int, Spending]:
     for row in rows:
         limit = Limit(
             id=row.pk,
+            uid=row.uid,
             scope=row.scope,
             scope_id=row.scope_id,
             period=row.period,

@@ -121,7 +121,7 @@ def test_every_translation_can_be_filled_in(language):
     assert checked > 90
 
 
-LIMIT = Limit(1, "workspace", 1, "month", allows_unpriced=False, refuses_all=False, name="100 %")
+LIMIT = Limit(1, "limit_1", "workspace", 1, "month", allows_unpriced=False, refuses_all=False, name="100 %")
 SPENDING = Spending(1, "EUR", "Europe/Paris", {("workspace", 1): (LIMIT,)})
 GRANT = Grant(1, 0, 0, 5 * 10**9, 4_999_900_000, 0, 0, is_tight=True, others_idle=False)
 FACTORIES = {
