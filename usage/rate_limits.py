@@ -307,16 +307,12 @@ def take_off_tier(*, organization, actor=None):
     place = TierPlace.objects.select_for_update().filter(organization=organization).first()
     if place is None:
         return
-    _set_cap(organization, place.tier.monthly_cap_nanos, None, actor)
-    audit.record(
-        organization=organization,
-        actor=actor,
-        action="tier.changed",
-        target=place.tier,
-        before=place.tier.slug,
-        after=None,
-    )
+    tier = place.tier
     place.delete()
+    _set_cap(organization, tier.monthly_cap_nanos, None, actor)
+    audit.record(
+        organization=organization, actor=actor, action="tier.changed", target=tier, before=tier.slug, after=None
+    )
     bump_revision()
 
 

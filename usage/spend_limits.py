@@ -1,13 +1,16 @@
 """Setting what may be spent: each change is audited, known to every process within a second, and safe to repeat."""
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from console import audit
 from console.announcements import LEDGER, announce
+from console.formatting import money
 from console.revision import bump_revision
 from usage import limit_alerts
-from usage.models import LedgerPeriod, SpendLimit
+from usage.models import LedgerPeriod, Scope, SpendLimit, SpendPeriod, TierPlace
 
 DEFAULT_THRESHOLDS = [80, 100]
 LEAST_PERCENT, MOST_PERCENT = 1, 1000
@@ -30,8 +33,9 @@ def set_spend_limit(
     Let a scope spend ``amount_nanos`` in each of its periods, whatever it was before.
 
     ``thresholds`` are the percentages at which somebody is told; those of before, or the usual ones, without them.
-    Raises ``ValidationError`` for what is no limit.
+    Raises ``ValidationError`` for what is no limit, and for one that the organization's tier does not allow.
     """
+    _require_below_cap(organization, scope, period, amount_nanos, is_hard)
     limit = SpendLimit.objects.select_for_update().filter(
         organization=organization, scope=scope, scope_id=scope_id, period=period
     ).first()  # fmt: skip
@@ -60,7 +64,18 @@ def set_spend_limit(
 
 @transaction.atomic
 def remove_spend_limit(*, limit, actor=None):
-    """Let the limit's scope spend without it."""
+    """Let the limit's scope spend without it; what the organization's tier has as a cap a month takes its place."""
+    cap = cap_of(limit.organization, limit.scope, limit.period)
+    if cap is not None:
+        set_spend_limit(
+            organization=limit.organization,
+            scope=limit.scope,
+            scope_id=limit.scope_id,
+            period=limit.period,
+            amount_nanos=cap,
+            actor=actor,
+        )
+        return
     audit.record(
         organization=limit.organization,
         actor=actor,
@@ -71,6 +86,21 @@ def remove_spend_limit(*, limit, actor=None):
     limit_alerts.close(limit)
     SpendLimit.objects.filter(pk=limit.pk).delete()
     bump_revision()
+
+
+def cap_of(organization, scope, period):
+    """What the organization's tier lets it spend in a month, in nanos; ``None`` where that is no cap of this limit."""
+    if scope != Scope.ORGANIZATION or period != SpendPeriod.MONTH:
+        return None
+    return TierPlace.objects.filter(organization=organization).values_list("tier__monthly_cap_nanos", flat=True).first()
+
+
+def _require_below_cap(organization, scope, period, amount_nanos, is_hard):
+    cap = cap_of(organization, scope, period)
+    if cap is None or (amount_nanos <= cap and is_hard):
+        return
+    message = _("The organization’s tier caps a month at %(cap)s: its own limit can be lower, and must be hard too.")
+    raise ValidationError({"amount_nanos": ValidationError(message, params={"cap": money(cap, organization.currency)})})
 
 
 def recall(limit):

@@ -33,7 +33,7 @@ from usage.rate_limits import (
 )
 from usage.records import Record, write_batch
 from usage.rollups import rebuild_rollups
-from usage.spend_limits import set_spend_limit
+from usage.spend_limits import remove_spend_limit, set_spend_limit
 
 pytestmark = pytest.mark.django_db
 EURO = 10**9
@@ -240,6 +240,20 @@ def test_a_higher_limit_of_one_s_own_is_brought_down_to_the_cap(organization):
     set_spend_limit(organization=organization, amount_nanos=20 * EURO, **month)
     put_on_tier(organization=organization, tier=tier("one", 1, cap=5 * EURO))
     assert cap_of(organization) == 5 * EURO
+
+
+def test_a_tier_s_cap_can_be_lowered_and_neither_passed_nor_softened(organization):
+    month = {"scope": Scope.ORGANIZATION, "scope_id": organization.pk, "period": "month"}
+    put_on_tier(organization=organization, tier=tier("one", 1, cap=5 * EURO))
+    for wrong in ({"amount_nanos": 6 * EURO}, {"amount_nanos": 4 * EURO, "is_hard": False}):
+        with pytest.raises(ValidationError, match="5"):
+            set_spend_limit(organization=organization, **month, **wrong)
+    own = set_spend_limit(organization=organization, amount_nanos=4 * EURO, **month)
+    remove_spend_limit(limit=own)
+    assert cap_of(organization) == 5 * EURO
+    set_spend_limit(organization=organization, amount_nanos=6 * EURO, **month | {"period": "day"})
+    take_off_tier(organization=organization)
+    assert cap_of(organization) is None
 
 
 def test_an_organization_rises_once_it_has_spent_enough_for_long_enough(organization, workspace):
