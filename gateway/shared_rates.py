@@ -203,7 +203,8 @@ class SharedRates:
             waited = began - min((ask.since for ask in asks), default=began)
             async with asyncio.timeout(max(patience - waited, 0.005)):
                 reply = await self._send(batch.command())
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
+            # uvloop raises the last where the server's end was closed in the middle of a command.
             self._lose(error)
             self._fail(asks)
             batch.undo()
@@ -293,6 +294,6 @@ class SharedRates:
     async def _hang_up(self):
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(RedisError, OSError, RuntimeError):
                 await connection.disconnect(nowait=True)
                 await self._pool.release(connection)
