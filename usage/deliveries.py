@@ -6,6 +6,7 @@ that died is tried again. A message can arrive twice and is known by its id.
 """
 
 import datetime
+import random
 import smtplib
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from email.utils import parseaddr
 import structlog
 from django.conf import settings
 from django.core.mail import EmailMessage, mailers
-from django.db.models import F
+from django.db.models import F, Min
 from django.utils import timezone
 
 from usage import webhooks
@@ -32,6 +33,8 @@ STALE = datetime.timedelta(days=3)
 SECONDS = 30
 AT_ONCE = 8
 MAILS = 50
+# What the mail server has against one message alone.
+OF_ONE_MAIL = (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
 
 
 def send_due() -> int:
@@ -61,10 +64,11 @@ def _send_to_webhooks(until):
     arrived, failing = 0, set()
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as pool:
         while time.monotonic() < until and (claimed := _claim_for_webhooks(failing)):
-            for delivery, result in zip(claimed, pool.map(webhooks.send, claimed), strict=True):
+            for delivery, result in zip(claimed, pool.map(_try, claimed), strict=True):
+                later = {}
                 if result["error"]:
                     failing.add(delivery.webhook_id)
-                    _put_off(delivery)
+                    later = _later(delivery)
                     log.info(
                         "webhook not reached",
                         webhook=delivery.webhook.uid,
@@ -75,18 +79,28 @@ def _send_to_webhooks(until):
                     )
                 else:
                     arrived += 1
-                webhooks.record(delivery, result)
+                webhooks.record(delivery, result, **later)
     return arrived
 
 
+def _try(delivery):
+    try:
+        return webhooks.send(delivery)
+    except Exception as error:
+        # The edge of this message: what the others met must be written. Its words could hold the address.
+        log.error("webhook not tried", delivery=delivery.uid, error=type(error).__name__)
+        return {"error": "failed"}
+
+
 def _claim_for_webhooks(failing):
+    """The first message of some webhooks, drawn by lot, so that no backlog and no receiver that hangs comes first."""
     due = WebhookDelivery.objects.filter(
         state=WebhookDelivery.State.PENDING, next_attempt_at__lte=timezone.now(), webhook__disabled_at=None
     ).exclude(webhook__in=failing)
-    first = {}
-    for delivery in due.select_related("webhook__organization").order_by("pk")[:200]:
-        first.setdefault(delivery.webhook_id, delivery)
-    return [delivery for delivery in list(first.values())[:AT_ONCE] if _claim(delivery)]
+    first = list(due.order_by().values("webhook").annotate(first=Min("pk")).values_list("first", flat=True))
+    drawn = random.sample(first, min(AT_ONCE, len(first)))
+    found = WebhookDelivery.objects.filter(pk__in=drawn).select_related("webhook__organization")
+    return [delivery for delivery in found.order_by("pk") if _claim(delivery)]
 
 
 def _send_mails(until):
@@ -106,19 +120,18 @@ def _send_mails(until):
                     mailer = mailers.default
                     mailer.open()
                 mailer.send_messages([_mail(delivery)])
-            except (OSError, smtplib.SMTPException) as error:
-                _put_off(delivery)
-                # The server's own words could hold what it was sent.
-                delivery.error = type(error).__name__
-                log.warning("mail not sent", delivery=delivery.pk, attempts=delivery.attempts, error=delivery.error)
-                if not isinstance(error, smtplib.SMTPRecipientsRefused | smtplib.SMTPDataError):
+            except Exception as error:
+                # The edge of this mail, which may hold what no mail can. The server's own words could hold what it was
+                # sent.
+                name = type(error).__name__
+                log.warning("mail not sent", delivery=delivery.pk, attempts=delivery.attempts, error=name)
+                _record_mail(delivery, error=name, **_later(delivery))
+                if isinstance(error, OSError) and not isinstance(error, OF_ONE_MAIL):
                     # It is the mail server that has trouble; the others wait for the next sweep.
-                    _record_mail(delivery)
                     break
             else:
                 arrived += 1
-                delivery.state, delivery.error = MailDelivery.State.DELIVERED, ""
-            _record_mail(delivery)
+                _record_mail(delivery, error="", state=MailDelivery.State.DELIVERED)
     finally:
         if mailer is not None:
             mailer.close()
@@ -140,9 +153,9 @@ def _mail(delivery):
     )
 
 
-def _record_mail(delivery):
-    delivery.tried_at = timezone.now()
-    delivery.save(update_fields=["state", "next_attempt_at", "tried_at", "error"])
+def _record_mail(delivery, **fields):
+    # Its reader may have been deleted meanwhile, and their mails with them.
+    MailDelivery.objects.filter(pk=delivery.pk).update(tried_at=timezone.now(), **fields)
 
 
 def _claim(delivery):
@@ -156,9 +169,8 @@ def _claim(delivery):
     return bool(mine)
 
 
-def _put_off(delivery):
-    """Say when to try again, or that it is given up."""
+def _later(delivery):
+    """When a message that failed is tried again, or that it is given up: the fields that say so."""
     if delivery.attempts > len(DELAYS):
-        delivery.state = delivery.State.FAILED
-    else:
-        delivery.next_attempt_at = timezone.now() + DELAYS[delivery.attempts - 1]
+        return {"state": delivery.State.FAILED}
+    return {"next_attempt_at": timezone.now() + DELAYS[delivery.attempts - 1]}

@@ -247,11 +247,24 @@ def send(delivery) -> dict:
     return {"error": error, "status": answer.status, "duration_ms": answer.milliseconds}
 
 
-def record(delivery, result):
-    """Write how an attempt went; one that has arrived is not tried again."""
-    delivery.tried_at = timezone.now()
-    delivery.error, delivery.status = result["error"], result.get("status")
-    delivery.duration_ms = result.get("duration_ms")
-    if not delivery.error:
-        delivery.state = WebhookDelivery.State.DELIVERED
-    delivery.save(update_fields=["state", "next_attempt_at", "tried_at", "error", "status", "duration_ms"])
+def record(delivery, result, **later):
+    """
+    Write how an attempt went, and of one that failed what becomes of the message then.
+
+    A message that was deleted meanwhile stays so, and one that was given up too, unless it has arrived.
+    """
+    fields = {
+        "tried_at": timezone.now(),
+        "error": result["error"],
+        "status": result.get("status"),
+        "duration_ms": result.get("duration_ms"),
+        **later,
+    }
+    row = WebhookDelivery.objects.filter(pk=delivery.pk)
+    if result["error"]:
+        row = row.filter(state=delivery.state)
+    else:
+        fields["state"] = WebhookDelivery.State.DELIVERED
+    for name, value in fields.items():
+        setattr(delivery, name, value)
+    row.update(**fields)

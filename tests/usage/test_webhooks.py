@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from console.models import AuditEvent
 from tests.usage.receivers import mail_server
-from usage import webhooks
+from usage import deliveries, webhooks
 from usage.deliveries import DELAYS, KEPT, delete_old, send_due
 from usage.models import MailDelivery, Sweep, Webhook, WebhookDelivery
 from usage.sweeps import sweep_alerts
@@ -104,6 +104,81 @@ def test_a_receiver_that_comes_back_gets_everything_in_order(webhook, receiver):
     due_now()
     assert send_due() == 3
     assert [json.loads(body)["data"]["number"] for _path, _headers, body in receiver.calls] == [0, 0, 1, 2]
+
+
+def another(receiver, organization, alice, path):
+    return create_webhook(organization=organization, url=f"{receiver.url}/{path}", actor=alice)[0]
+
+
+def test_a_backlog_of_one_does_not_hold_up_another(webhook, receiver, organization, alice, monkeypatch):
+    for _ in range(200):
+        enqueue(webhook, "e", {})
+    enqueue(another(receiver, organization, alice, "other"), "e", {})
+    monkeypatch.setattr(deliveries, "SECONDS", 0.2)
+    send_due()
+    assert "/other" in [path for path, _headers, _body in receiver.calls[:2]]
+
+
+def test_more_webhooks_than_are_called_at_once_take_turns(receiver, organization, alice, monkeypatch):
+    monkeypatch.setattr(deliveries, "AT_ONCE", 1)
+    monkeypatch.setattr(deliveries.random, "sample", lambda due, count: due[-count:])
+    for name in ("one", "two"):
+        webhook = another(receiver, organization, alice, name)
+        for number in range(2):
+            enqueue(webhook, "e", {"number": number})
+    assert send_due() == 4
+    told = [(path, json.loads(body)["data"]["number"]) for path, _headers, body in receiver.calls]
+    assert told == [("/two", 0), ("/two", 1), ("/one", 0), ("/one", 1)]
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_one_that_is_deleted_while_it_is_called_leaves_the_others_their_results(
+    webhook, receiver, organization, alice, monkeypatch, arrives
+):
+    other = enqueue(another(receiver, organization, alice, "other"), "e", {})
+    enqueue(webhook, "e", {})
+    receiver.status = 200 if arrives else 500
+    claim = deliveries._claim_for_webhooks
+
+    def deleted_after_it_was_claimed(failing):
+        claimed = claim(failing)
+        delete_webhook(webhook=webhook, actor=alice)
+        return claimed
+
+    monkeypatch.setattr(deliveries, "_claim_for_webhooks", deleted_after_it_was_claimed)
+    send_due()
+    assert len(receiver.calls) == 2
+    assert list(WebhookDelivery.objects.values_list("pk", "status")) == [(other.pk, receiver.status)]
+
+
+@pytest.mark.parametrize(("status", "state", "error"), [(500, "failed", "disabled"), (200, "delivered", "")])
+def test_one_that_is_disabled_while_it_is_called_is_not_called_again(
+    webhook, receiver, alice, monkeypatch, status, state, error
+):
+    delivery = enqueue(webhook, "e", {})
+    receiver.status = status
+    claim = deliveries._claim_for_webhooks
+
+    def disabled_after_it_was_claimed(failing):
+        claimed = claim(failing)
+        disable_webhook(webhook=webhook, actor=alice)
+        return claimed
+
+    monkeypatch.setattr(deliveries, "_claim_for_webhooks", disabled_after_it_was_claimed)
+    send_due()
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.error, len(receiver.calls)) == (state, error, 1)
+
+
+def test_a_message_that_cannot_be_sent_holds_nobody_up(webhook, receiver, organization, alice, client):
+    other = enqueue(another(receiver, organization, alice, "other"), "e", {})
+    delivery = enqueue(webhook, "zoé", {})
+    assert send_due() == 1
+    delivery.refresh_from_db()
+    other.refresh_from_db()
+    assert (delivery.state, delivery.error, delivery.attempts, other.state) == ("pending", "failed", 1, "delivered")
+    client.force_login(alice)
+    assert "Could not be sent" in client.get(webhook.get_absolute_url()).text
 
 
 def test_a_redirect_is_not_followed(webhook, receiver):
@@ -268,6 +343,31 @@ def test_one_person_who_cannot_be_reached_holds_nobody_up(mails, organization, a
     MailDelivery.objects.update(next_attempt_at=timezone.now())
     mails.refuses.clear()
     assert send_due() == 1
+
+
+def test_a_mail_that_cannot_be_written_holds_nobody_up(mails, organization, alice, bob):
+    alice.email = "zoé@example.org"
+    alice.save()
+    first, second = mail_to(alice, organization), mail_to(bob, organization)
+    assert send_due() == 1
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.state, first.attempts, bool(first.error), second.state) == ("pending", 1, True, "delivered")
+    assert first.next_attempt_at > timezone.now()
+
+
+def test_a_reader_who_is_deleted_while_a_mail_is_sent_is_forgotten(mails, organization, alice, bob, monkeypatch):
+    mail_to(bob, organization)
+    second = mail_to(alice, organization)
+    write = deliveries._mail
+
+    def deleted_meanwhile(delivery):
+        MailDelivery.objects.filter(user=bob).delete()
+        return write(delivery)
+
+    monkeypatch.setattr(deliveries, "_mail", deleted_meanwhile)
+    assert send_due() == 2
+    assert list(MailDelivery.objects.values_list("pk", "state")) == [(second.pk, "delivered")]
 
 
 def test_a_mail_server_that_has_trouble_is_left_alone_for_a_while(mails, organization, alice, bob):

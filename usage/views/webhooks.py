@@ -154,6 +154,7 @@ def _words(state, error, status):
         "unreachable": _("Not reached"),
         "secret": _("Its secret cannot be opened: rotate it"),
         "disabled": _("The webhook was disabled"),
+        "failed": _("Could not be sent: the server’s log says why"),
     }[error]
 
 
