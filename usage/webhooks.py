@@ -68,7 +68,7 @@ def create_webhook(*, organization, url, actor) -> tuple[Webhook, str]:
     webhook.sealed_secret = _seal(secret, webhook)
     webhook.full_clean()
     webhook.save()
-    _audit(webhook, actor, "webhook.created", origin=origin_of(webhook.url.partition("?")[0]))
+    _audit(webhook, actor, "webhook.created")
     return webhook, secret
 
 

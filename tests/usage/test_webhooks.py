@@ -62,6 +62,14 @@ def test_the_secret_stands_nowhere_but_sealed(webhook):
     assert webhook.secret not in str(list(AuditEvent.objects.values()))
 
 
+def test_the_path_and_the_token_of_an_address_stay_out_of_the_audit_log(webhook, receiver, alice):
+    rotate_secret(webhook=webhook, actor=alice)
+    delete_webhook(webhook=webhook, actor=alice)
+    labels = AuditEvent.objects.filter(action__startswith="webhook.").values_list("target_label", flat=True)
+    assert list(labels) == [receiver.url] * 3
+    assert not [event for event in AuditEvent.objects.values() if "token" in str(event) or "hook?" in str(event)]
+
+
 def test_after_a_rotation_both_secrets_sign_for_a_day(webhook, receiver, alice):
     new = rotate_secret(webhook=webhook, actor=alice)
     enqueue(webhook, "e", {})

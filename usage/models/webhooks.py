@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from console.ids import new_id
 from console.models import Organization
+from providers.origins import origin_of
 
 
 def new_webhook_id():
@@ -47,7 +48,8 @@ class Webhook(models.Model):
         ]
 
     def __str__(self):
-        return self.url
+        # What follows may hold a receiver's own token, and this goes into the audit log.
+        return origin_of(self.url.partition("?")[0])
 
     def get_absolute_url(self):
         return reverse("usage:webhook_detail", args=[self.organization.slug, self.uid])
