@@ -21,6 +21,8 @@ INSTANT = 1e-6
 TOLERANCE = 1e-6
 # By how much a server's clock may seem ahead of a process's own before it is taken for set.
 SKEW = 0.25
+# Of what a process knows of a bucket that was lost: so long others may have taken what came in, unseen.
+UNSEEN_SECONDS = 1.0
 # A process that was not heard of for so long holds no request any more.
 LOST_SECONDS = 10.0
 
@@ -161,7 +163,7 @@ def take(buckets, amounts, who, now):
 # What a process knows bounds what a server can claim that has lost its memory or whose clock was set.
 SCRIPT = (
     f"local GRACE, HORIZON, INSTANT, TOLERANCE = {GRACE}, {HORIZON}, {INSTANT}, {TOLERANCE}\n"
-    f"local LOST, SKEW = {LOST_SECONDS}, {SKEW}\n"
+    f"local LOST, SKEW, UNSEEN = {LOST_SECONDS}, {SKEW}, {UNSEEN_SECONDS}\n"
     """
 local now, process = tonumber(ARGV[1]), ARGV[2]
 if not now then
@@ -234,7 +236,7 @@ for i, known in ipairs(told[1]) do
   end
   bucket.level = math.min(bucket.level + math.max(elapsed, 0) * bucket.rate, bucket.capacity)
   if age and math.abs(now - bucket.doubted) < GRACE and seen_at <= bucket.doubted then
-    bucket.level = math.min(bucket.level, seen_level + age * bucket.rate)
+    bucket.level = math.min(bucket.level, seen_level + math.max(age - UNSEEN, 0) * bucket.rate)
   end
   bucket.level = math.min(bucket.level - known[2], bucket.capacity)
   while bucket.places[1] do
