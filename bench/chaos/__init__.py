@@ -35,20 +35,23 @@ def run(options):
     """Play what was chosen; 1 where something did not hold."""
     chosen = [name for name in ORDER if name in (options.only or ORDER)]
     results = []
+
+    def note(result):
+        print(result, flush=True)
+        results.append(result)
+        if options.write:
+            PAGE.write_text(page(results, machine(), datetime.datetime.now(datetime.UTC).date(), sys.argv[1:]))
+
     if set(chosen) - {"disk"}:
-        needs_worker = "kills" in chosen
-        with World(workers=options.workers, worker=needs_worker, seed=options.seed) as world:
+        with World(workers=options.workers, worker="kills" in chosen, seed=options.seed) as world:
             for name in chosen:
                 if name != "disk":
-                    results.append(told(play(world, name, options)))
+                    note(play(world, name, options))
     if "disk" in chosen:
         if disk.is_possible():
-            results.append(told(disk.run(seed=options.seed)))
+            note(disk.run(seed=options.seed))
         else:
             print("disk: not played, as no file system can be mounted here.", file=sys.stderr)
-    if options.write:
-        PAGE.write_text(page(results, machine(), datetime.datetime.now(datetime.UTC).date(), sys.argv[1:]))
-        print(f"Written to docs/{PAGE.name}.")
     return 1 if any(result.problems for result in results) else 0
 
 
@@ -65,11 +68,6 @@ def play(world, name, options):
     if name == "cuts":
         return cuts.run(world, seed=seed, streams=options.streams)
     return kills.run(world, seed=seed, requests=options.requests, kills=options.kills)
-
-
-def told(result):
-    print(result, flush=True)
-    return result
 
 
 def machine():

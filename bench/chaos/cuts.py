@@ -35,7 +35,7 @@ def run(world, *, seed, streams=1_000, clients=32) -> Result:
         for tenant, port in ((by_caller, near.port), (by_provider, world.server.port)):
             callers = Callers(world, tenant, seed=seed, port=port)
             asyncio.run(send(callers, streams // 2, clients))
-            world.until_drained(tenant=tenant)
+            world.until_drained(tenant, rows=len(callers.load.attempts))
             _compare(world, result, tenant, callers.load)
         result.figure("Connections cut", f"{near.cut + far.cut:,}")
     accounts = world.reconcile()

@@ -13,6 +13,8 @@ from bench.chaos.world import World
 MODELS = ("m-2-5",)
 # Each process keeps a file of 4 MB: so many megabytes hold theirs, and no further one.
 MEGABYTES = 14
+# A refusal is recorded too, with the name that was asked for.
+LONG_NAME = "no-such-model-" * 13
 
 
 @contextlib.contextmanager
@@ -33,15 +35,15 @@ def is_possible():
     return os.geteuid() == 0 and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
 
 
-def run(*, seed, seconds=60, clients=16) -> Result:
+def run(*, seed, seconds=60, clients=16, workers=2) -> Result:
     """Fill the disk, ask while it is full, make room and ask again; on a world of its own."""
     result = Result(
         "Disk full",
-        f"The journal of 2 processes on a file system of {MEGABYTES} MB that fills up under {clients} callers",
+        f"The journal of {workers} processes on a file system of {MEGABYTES} MB that fills up under {clients} callers",
         seeds=[seed],
     )  # fmt: skip
     began = time.monotonic()
-    with World(workers=2, valkey=False, seed=seed, prepare=small_disk) as world:
+    with World(workers=workers, valkey=False, seed=seed, prepare=small_disk) as world:
         _play(world, result, seed, seconds, clients)
     result.seconds = time.monotonic() - began
     return result
@@ -62,7 +64,8 @@ def _play(world, result, seed, seconds, clients):
             refused = 0
             until = time.monotonic() + seconds
             while time.monotonic() < until and refused < clients * 4:
-                refused += sum(a.status == 503 for a in await ask(callers, clients, 1))
+                await ask(callers, clients, 1, LONG_NAME)
+                refused += sum(a.status == 503 for a in await ask(callers, clients, 0.5))
             filler.unlink()
             mended = time.monotonic()
             await asyncio.to_thread(world.database.pass_on)
@@ -71,16 +74,17 @@ def _play(world, result, seed, seconds, clients):
             return full, mended, time.monotonic() - mended
 
     full, mended, recovered = asyncio.run(phases())
-    world.until_drained(tenant=tenant)
+    world.until_drained(tenant)
     world.stop()
     load = callers.load
-    during = [a for a in load.attempts if full <= a.began < mended]
+    during = [a for a in load.attempts if full <= a.began < mended and a.status not in {400, 404}]
     refused = [a for a in during if a.ending != WHOLE]
     unclear = [a for a in refused if a.status != 503 or a.code != "storage_full" or a.retry_after is None]
     accounts = world.reconcile(answered=load.answered(), is_stopped=True)
     markers = {entry.marker for entry in world.upstream.books}
     unlogged = sum(attempt.marker in markers for attempt in refused)
     result.problems += accounts.problems
+    result.problems += [f"{a.marker}: {a.status} {a.code} {a.ending} {a.error}" for a in unclear[:5]]
     result.figure(
         "Requests while it was full", f"{len(during):,}, of them {len(refused):,} refused", holds=bool(refused)
     )
@@ -98,15 +102,15 @@ def fill(path):
             file.write(bytes(65_536))
 
 
-async def ask(callers, clients, seconds):
+async def ask(callers, clients, seconds, model=MODELS[0]):
     """So many callers for so long; what they got."""
     until = time.monotonic() + seconds
     found = []
 
     async def caller():
         while True:
-            found.append(await callers.ask("red", MODELS[0]))
-            if found[-1].status != 200:
+            found.append(await callers.ask("red", model))
+            if found[-1].status == 503:
                 await asyncio.sleep(0.2)
             if time.monotonic() >= until:
                 break

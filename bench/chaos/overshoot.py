@@ -73,7 +73,7 @@ def play(world, seed, clients, pace, timeout, scale):
     callers = Callers(world, tenant, seed=seed)
     with Watch(world, tenant) as watched:
         asyncio.run(demand(callers, models, clients, timeout))
-        world.until_drained(tenant=tenant)
+        world.until_drained(tenant, rows=len(callers.load.attempts))
     return tenant, callers.load, watched
 
 

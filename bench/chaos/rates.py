@@ -31,11 +31,12 @@ def run(world, *, seed, seconds=300, limit=600, every=5.0, clients=24) -> Result
         callers = Callers(world, tenant, seed=seed)
         with Every(every, harm) if harm else Outages(world, every, seed) if name.startswith("Away") else Every():
             asyncio.run(demand(callers, seconds, clients))
-        world.until_drained(tenant=tenant)
+        world.until_drained(tenant, rows=len(callers.load.attempts))
         _judge(world, result, name, tenant, callers.load, limit, exact=harm is None and not name.startswith("Away"))
     tenant = world.tenant("rates", keys, models=MODELS, rates={"organization": {"requests_per_minute": limit}})
     callers = Callers(world, tenant, seed=seed)
     asyncio.run(politely(callers, seconds, clients, limit))
+    world.until_drained(tenant, rows=len(callers.load.attempts))
     retries = [attempt for attempt in callers.load.attempts if attempt.error == "retry"]
     first = sum(attempt.ending == WHOLE for attempt in retries)
     share = first / len(retries) if retries else 1.0
@@ -57,10 +58,11 @@ def _judge(world, result, name, tenant, load, limit, *, exact):
     )
     times = [moment(row["started_at"]).timestamp() for row in rows]
     most, span = busiest(times)
-    allowed = limit + limit * span / 60
+    # Who is on the way while Valkey goes or comes is known to one process alone.
+    allowed = int(limit + limit * span / 60) + (1 if exact else world.workers)
     result.figure(
-        f"{name}: let in within the busiest {span:.0f} s", f"{most:,}", f"{allowed:.0f}: the limit and one burst",
-        holds=most <= allowed + 1,
+        f"{name}: let in within the busiest {span:.0f} s", f"{most:,}", f"{allowed:,}: the limit and one burst",
+        holds=most <= allowed,
     )  # fmt: skip
     duration = times[-1] - times[0] if times else 0
     fair = limit + limit * duration / 60

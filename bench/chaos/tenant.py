@@ -1,18 +1,26 @@
 """
-An organization of its own for one scenario, made within the server's Django: ``manage shell`` runs ``make``.
+Organizations of their own for scenarios, made within the server's Django: ``manage shell`` runs ``serve``.
 
-What is wanted comes as JSON in the environment, and what was made goes out as JSON.
+What is wanted comes as a line of JSON on standard input, and what was made goes out as one.
 """
 
 import json
-import os
+import sys
 from decimal import Decimal
 
 
-def make():
-    """Make the organization, and print the secrets and ids of its keys."""
-    from django.utils import timezone
+def serve():
+    """Make an organization a line until there are no more."""
+    from django.db import connection
 
+    for line in sys.stdin:
+        print(json.dumps(make(json.loads(line))), flush=True)
+        # The database may be away before it is asked the next time.
+        connection.close()
+
+
+def make(wanted):
+    """Make the organization; the secrets and ids of its keys."""
     from console.models import Member, Organization, User
     from console.services import create_api_key, create_workspace
     from providers import services
@@ -20,7 +28,6 @@ def make():
     from usage.rate_limits import set_rate_limit
     from usage.spend_limits import set_spend_limit
 
-    wanted = json.loads(os.environ["CHAOS_TENANT"])
     name = wanted["name"]
     organization = Organization.objects.create(name=name, slug=name)
     provider = services.create_provider(
@@ -71,8 +78,4 @@ def make():
     for scope, figures in wanted["rates"].items():
         kind, pk = scopes[scope]
         set_rate_limit(organization=organization, scope=kind, scope_id=pk, **figures)
-    print(
-        json.dumps(
-            {"keys": keys, "scopes": scopes, "organization": organization.pk, "made_at": timezone.now().isoformat()}
-        )
-    )
+    return {"keys": keys, "scopes": scopes, "organization": organization.pk}

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import psycopg
 
 from tests.postgres import Postgres
 from tests.reconcile import reconcile
-from tests.server import Server, command_of, descendants, free_port
+from tests.server import ROOT, Server, command_of, descendants, free_port
 from tests.tcp_proxy import TcpProxy
 from tests.upstream import Tariff, Upstream
 
@@ -140,6 +141,7 @@ class World:
             ends.enter_context(self.server)
             # A database that is away would hold up the server's own end.
             ends.callback(self._mend)
+            self.workshop = ends.enter_context(self._workshop())
             self.until_all_answer()
             self._ends = ends.pop_all()
         return self
@@ -152,6 +154,19 @@ class World:
         if self.postgres.process.poll() is not None:
             self.postgres.resume()
         self.database.pass_on()
+
+    @contextlib.contextmanager
+    def _workshop(self):
+        """A process within the server's Django that makes organizations."""
+        script = "from bench.chaos.tenant import serve; serve()"
+        command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", script]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=self.server.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     # Making ------------------------------------------------------------------------------------------------------
 
@@ -170,14 +185,13 @@ class World:
             "limits": limits or {},
             "rates": rates or {},
         }
-        made = json.loads(
-            self.server.manage(
-                "shell", "--no-imports", "-c", "from bench.chaos.tenant import make; make()",
-                environment={"CHAOS_TENANT": json.dumps(wanted)},
-            ).splitlines()[-1]
-        )  # fmt: skip
+        self.workshop.stdin.write(json.dumps(wanted) + "\n")
+        self.workshop.stdin.flush()
+        if not (answer := self.workshop.stdout.readline()):
+            raise RuntimeError("No organization could be made.")
+        made = json.loads(answer)
         # Every process has seen it then.
-        time.sleep(1.5)
+        time.sleep(1)
         return Tenant(wanted["name"], made["keys"], limits or {}, made["scopes"], made["organization"])
 
     # Looking -----------------------------------------------------------------------------------------------------
@@ -210,12 +224,14 @@ class World:
         )
         return int(found[0]["held"])
 
-    def until_drained(self, timeout=60, tenant=None):
-        """Wait until the number of rows stands still; the seconds until the last one came."""
+    def until_drained(self, tenant=None, *, rows=None, timeout=60):
+        """
+        Wait until there are so many rows, or until their number stands still; the seconds until the last one came.
+        """
         began = last = time.monotonic()
         count = self.count_rows(tenant)
-        while time.monotonic() - last < 3 and time.monotonic() - began < timeout:
-            time.sleep(0.2)
+        while count != rows and time.monotonic() - last < 3 and time.monotonic() - began < timeout:
+            time.sleep(0.1)
             if (now := self.count_rows(tenant)) != count:
                 count, last = now, time.monotonic()
         return last - began

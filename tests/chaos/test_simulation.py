@@ -28,7 +28,7 @@ from usage.spend_limits import set_spend_limit
 SLOW = bool(os.environ.get("COMPTOIR_SLOW_TESTS"))
 # How long a stream lasts at most, in seconds of the simulation.
 LONGEST = 20 if SLOW else 5
-EXAMPLES = 3_000 if SLOW else 40
+EXAMPLES = 3_000 if SLOW else 20
 
 
 class Stage:
