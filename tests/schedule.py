@@ -17,7 +17,15 @@ TOGETHER = [
     ["tests/start/test_up.py"],
 ]
 # Of the rest, what starts servers comes before what does not.
-EARLIER = ("tests/sdk/", "tests/sockets/", "tests/faults/", "tests/start/", "tests/test_bench.py", "tests/playground/")
+EARLIER = (
+    "tests/sdk/",
+    "tests/sockets/",
+    "tests/faults/",
+    "tests/chaos/",
+    "tests/start/",
+    "tests/test_bench.py",
+    "tests/playground/",
+)
 
 
 def place(nodeid):
