@@ -2,12 +2,11 @@
 
 import shlex
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Q
-from django.http import Http404, HttpResponse
+from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
@@ -21,10 +20,11 @@ from usage import increases, ledger, limit_queries, rate_queries, spend_limits
 from usage.limit_forms import AnswerForm, AskForm, LimitForm, NewLimitForm
 from usage.limit_queries import Subject
 from usage.models import LimitIncrease, Scope, SpendLease, SpendLimit
-from usage.views.pages import render_local
+from usage.views.pages import done, refuse, render_local
 
-CHANGED = "limits-changed"
 INTERVALS, WISHES = 24, 50
+# How forms call what services speak of.
+FIELDS = {"amount_nanos": "amount", "until": "last_day"}
 
 
 # How limits stand ----------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def limit_create(request, workspace_slug):
         subject, period = form.cleaned_data["subject"], form.cleaned_data["period"]
         limit = _set(request, form, subject, period)
         if limit:
-            return _done(request, _("Limit of %(name)s set") % {"name": subject.name}, _page_of(workspace, subject))
+            return done(request, _("Limit of %(name)s set") % {"name": subject.name}, _page_of(workspace, subject))
     context = {"title": _("Add a limit"), "form": form, "back_url": _list_url(workspace)}
     if asks:
         cleaned = form.cleaned_data if form.is_valid() else {}
@@ -167,7 +167,7 @@ def limit_edit(request, workspace_slug, limit_uid):
     form = LimitForm(request.POST or None, initial=LimitForm.initial_of(limit))
     asks = "preview" in request.POST
     if request.method == "POST" and form.is_valid() and not asks and _set(request, form, subject, limit.period):
-        return _done(request, _("Limit of %(name)s changed") % {"name": subject.name}, _page_of(workspace, subject))
+        return done(request, _("Limit of %(name)s changed") % {"name": subject.name}, _page_of(workspace, subject))
     context = {
         "title": _("Change the limit"),
         "form": form,
@@ -202,7 +202,7 @@ def _set(request, form, subject, period):
             **form.values,
         )
     except ValidationError as error:
-        form.add_error(None, error.messages)
+        refuse(form, error, FIELDS)
         return None
 
 
@@ -245,7 +245,7 @@ def limit_remove(request, workspace_slug, limit_uid):
     limit, subject = _limit_or_404(request, workspace, limit_uid)
     if request.method == "POST":
         spend_limits.remove_spend_limit(limit=limit, actor=request.user)
-        return _done(request, _("Limit of %(name)s removed") % {"name": subject.name}, _page_of(workspace, subject))
+        return done(request, _("Limit of %(name)s removed") % {"name": subject.name}, _page_of(workspace, subject))
     (standing,) = limit_queries.standings(workspace.organization, [limit], {subject.key: subject})
     context = {
         "section": "limits",
@@ -311,8 +311,8 @@ def lease_release(request, workspace_slug, limit_uid, lease_id):
     if request.method == "POST":
         if ledger.release_orphan(lease=lease, actor=request.user):
             amount = money(lease.remaining_nanos, workspace.organization.currency)
-            return _done(request, _("%(amount)s released") % {"amount": amount}, back_url)
-        return _done(request, _("Nothing to release: the process has come back, or somebody was faster."), back_url)
+            return done(request, _("%(amount)s released") % {"amount": amount}, back_url)
+        return done(request, _("Nothing to release: the process has come back, or somebody was faster."), back_url)
     context = {
         "section": "limits",
         "title": _("Release what a lost process held"),
@@ -346,9 +346,9 @@ def increase_create(request, workspace_slug, limit_uid):
                 requested_by=request.user,
             )
         except ValidationError as error:
-            _add(form, error)
+            refuse(form, error, FIELDS)
         else:
-            return _done(request, _("Asked for more. The answer will stand here."), _page_of(workspace, subject))
+            return done(request, _("Asked for more. The answer will stand here."), _page_of(workspace, subject))
     context = {
         "section": "limits",
         "title": _("Ask for more"),
@@ -410,9 +410,9 @@ def increase_answer(request, workspace_slug, increase_uid):
                 )
                 said = _("Approved. It holds from the next second on, and %(name)s reads the answer.")
         except ValidationError as error:
-            _add(form, error)
+            refuse(form, error, FIELDS)
         else:
-            return _done(request, said % {"name": increase.requested_by or _("whoever asked")}, back_url)
+            return done(request, said % {"name": increase.requested_by or _("whoever asked")}, back_url)
     (standing,) = limit_queries.standings(organization, [limit], known)
     context = {
         "section": "limits",
@@ -503,22 +503,3 @@ def _named(wishes, subjects):
     for wish in wishes:
         wish.subject = subjects.get((wish.spend_limit.scope, wish.spend_limit.scope_id))
     return [wish for wish in wishes if wish.subject]
-
-
-def _done(request, message, back_url):
-    """Say what happened: on the page to go back to, or to the one beneath the dialog, which fetches itself anew."""
-    messages.success(request, message)
-    if request.htmx:
-        return HttpResponse(headers={"HX-Trigger": CHANGED})
-    return redirect(back_url)
-
-
-def _add(form, error):
-    """Put a service's refusal where it belongs in the form, by the names that the form has for it."""
-    names = {"amount_nanos": "amount", "until": "last_day"}
-    if not hasattr(error, "error_dict"):
-        form.add_error(None, error.messages)
-        return
-    for field, texts in error.message_dict.items():
-        name = names.get(field, field)
-        form.add_error(name if name in form.fields else None, texts)

@@ -2,8 +2,9 @@
 
 from urllib.parse import urlencode
 
+from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
@@ -19,6 +20,21 @@ def render_local(request, workspace, template, context, status=200):
         )
     patch_vary_headers(response, ["HX-Request"])
     return response
+
+
+def done(request, message, page, changed="limits-changed"):
+    """Say what happened: on the page to go back to, or to the one beneath the dialog, which fetches itself anew."""
+    messages.success(request, message)
+    if request.htmx:
+        return HttpResponse(headers={"HX-Trigger": changed})
+    return redirect(page)
+
+
+def refuse(form, error, names=None):
+    """Put a service's refusal beside the field that it speaks of; ``names`` are the form's where they differ."""
+    for field, errors in error.error_dict.items() if hasattr(error, "error_dict") else [(None, error.error_list)]:
+        name = (names or {}).get(field, field)
+        form.add_error(name if name in form.fields else None, errors)
 
 
 def unchanged():

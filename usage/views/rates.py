@@ -1,10 +1,9 @@
 """How much may be asked in a minute: rate limits, groups of models that share one, and the organization's tier."""
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.http import Http404
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
@@ -15,9 +14,7 @@ from usage import limit_queries, rate_limits, rate_queries
 from usage.limit_queries import Subject
 from usage.models import ModelGroup, RateLimit, UsageTier
 from usage.rate_forms import ModelGroupForm, NewRateForm, RateForm, TierForm
-from usage.views.pages import render_local
-
-CHANGED = "limits-changed"
+from usage.views.pages import done, refuse, render_local
 
 
 @login_required
@@ -39,7 +36,7 @@ def rate_create(request, workspace_slug):
         subject = form.cleaned_data["subject"]
         models = form.cleaned_data["models"]
         if _set(request, form, scope=subject.scope, scope_id=subject.scope_id, **models):
-            return _done(request, _("Rate limit of %(name)s set") % {"name": subject.name})
+            return done(request, _("Rate limit of %(name)s set") % {"name": subject.name}, _back_url(request))
     context = {"title": _("Add a rate limit"), "form": form}
     return _render(request, "usage/rate_form.html", context)
 
@@ -54,7 +51,7 @@ def rate_edit(request, workspace_slug, rate_uid):
     if request.method == "POST" and form.is_valid():
         where = {"scope": limit.scope, "scope_id": limit.scope_id, "model": limit.model, "group": limit.group}
         if _set(request, form, **where):
-            return _done(request, _("Rate limit of %(name)s changed") % {"name": subject.name})
+            return done(request, _("Rate limit of %(name)s changed") % {"name": subject.name}, _back_url(request))
     context = {"title": _("Change the rate limit"), "form": form, "limit": limit, "subject": subject}
     return _render(request, "usage/rate_form.html", context)
 
@@ -67,7 +64,7 @@ def rate_remove(request, workspace_slug, rate_uid):
     limit, subject = _rate_or_404(workspace, rate_uid)
     if request.method == "POST":
         rate_limits.remove_rate_limit(limit=limit, actor=request.user)
-        return _done(request, _("Rate limit of %(name)s removed") % {"name": subject.name})
+        return done(request, _("Rate limit of %(name)s removed") % {"name": subject.name}, _back_url(request))
     context = {"title": _("Remove the rate limit"), "limit": limit, "subject": subject}
     return _render(request, "usage/rate_remove.html", context)
 
@@ -83,7 +80,7 @@ def group_create(request, workspace_slug):
         if ModelGroup.objects.filter(organization=workspace.organization, name=name).exists():
             form.add_error("name", _("There is already a group of models with that name."))
         elif _set_group(request, form, name):
-            return _done(request, _("Group %(name)s created") % {"name": name})
+            return done(request, _("Group %(name)s created") % {"name": name}, _back_url(request))
     return _render(request, "usage/rate_group.html", {"title": _("Add a group of models"), "form": form})
 
 
@@ -96,7 +93,7 @@ def group_edit(request, workspace_slug, group_uid):
     form = ModelGroupForm(request.POST or None, initial={"patterns": "\n".join(group.patterns)})
     del form.fields["name"]
     if request.method == "POST" and form.is_valid() and _set_group(request, form, group.name):
-        return _done(request, _("Group %(name)s changed") % {"name": group.name})
+        return done(request, _("Group %(name)s changed") % {"name": group.name}, _back_url(request))
     return _render(
         request, "usage/rate_group.html", {"title": _("Change the group of models"), "form": form, "group": group}
     )
@@ -110,7 +107,7 @@ def group_remove(request, workspace_slug, group_uid):
     group = get_object_or_404(ModelGroup, organization=workspace.organization, uid=group_uid)
     if request.method == "POST":
         rate_limits.remove_model_group(group=group, actor=request.user)
-        return _done(request, _("Group %(name)s removed") % {"name": group.name})
+        return done(request, _("Group %(name)s removed") % {"name": group.name}, _back_url(request))
     context = {"title": _("Remove the group of models"), "group": group, "count": group.rate_limits.count()}
     return _render(request, "usage/rate_group_remove.html", context)
 
@@ -134,10 +131,11 @@ def tier_edit(request, workspace_slug):
             else:
                 rate_limits.take_off_tier(organization=organization, actor=request.user)
         except ValidationError as error:
-            form.add_error(None, error.messages)
+            refuse(form, error)
         else:
             said = _("%(organization)s is on tier %(tier)s") if tier else _("%(organization)s is on no tier")
-            return _done(request, said % {"organization": organization.name, "tier": tier}, organization=True)
+            page = reverse("usage:limit_organization", args=[workspace.slug])
+            return done(request, said % {"organization": organization.name, "tier": tier}, page)
     context = {"title": _("Tier of the organization"), "form": form, "place": place, "tiers": tiers}
     return _render(request, "usage/rate_tier.html", context)
 
@@ -160,7 +158,7 @@ def _set(request, form, **where):
             organization=request.workspace.organization, actor=request.user, **where, **form.figures
         )
     except ValidationError as error:
-        _add(form, error)
+        refuse(form, error)
         return None
 
 
@@ -173,17 +171,8 @@ def _set_group(request, form, name):
             actor=request.user,
         )
     except ValidationError as error:
-        _add(form, error)
+        refuse(form, error)
         return None
-
-
-def _add(form, error):
-    """Put a service's refusal beside the field that it speaks of."""
-    if not hasattr(error, "error_dict"):
-        form.add_error(None, error.messages)
-        return
-    for name, errors in error.error_dict.items():
-        form.add_error(name if name in form.fields else None, errors)
 
 
 def _render(request, template, context):
@@ -194,13 +183,3 @@ def _render(request, template, context):
 
 def _back_url(request):
     return reverse("usage:limit_list", args=[request.workspace.slug])
-
-
-def _done(request, message, organization=False):
-    """Say what happened: on the page of limits, or to the one beneath the dialog, which fetches itself anew."""
-    messages.success(request, message)
-    if request.htmx:
-        return HttpResponse(headers={"HX-Trigger": CHANGED})
-    if organization:
-        return redirect("usage:limit_organization", request.workspace.slug)
-    return redirect(_back_url(request))

@@ -4,7 +4,6 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, Subquery
-from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -14,6 +13,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from console.access import get_organization
 from usage import webhooks
 from usage.models import WebhookDelivery
+from usage.views.pages import done, refuse
 from usage.webhook_forms import WebhookForm
 
 CHANGED = "webhook-changed"
@@ -41,7 +41,7 @@ def webhook_create(request, organization_slug):
                 organization=organization, url=form.cleaned_data["url"], actor=request.user
             )
         except ValidationError as error:
-            _refuse(form, error)
+            refuse(form, error)
         else:
             return _show_secret(request, webhook, secret)
     context = {"section": "alerts", "form": form, "back_url": _list_url(organization)}
@@ -89,7 +89,7 @@ def webhook_disable(request, organization_slug, webhook_uid):
     """Send it nothing until it is enabled again."""
     webhook = _get_webhook(request, organization_slug, webhook_uid)
     webhooks.disable_webhook(webhook=webhook, actor=request.user)
-    return _done(request, webhook, _("Webhook disabled. Nothing is sent to it from now on."))
+    return done(request, _("Webhook disabled. Nothing is sent to it from now on."), webhook, CHANGED)
 
 
 @login_required
@@ -98,7 +98,7 @@ def webhook_enable(request, organization_slug, webhook_uid):
     """Tell it of what happens from now on."""
     webhook = _get_webhook(request, organization_slug, webhook_uid)
     webhooks.enable_webhook(webhook=webhook, actor=request.user)
-    return _done(request, webhook, _("Webhook enabled. It is told of what happens from now on."))
+    return done(request, _("Webhook enabled. It is told of what happens from now on."), webhook, CHANGED)
 
 
 @login_required
@@ -168,20 +168,6 @@ def _show_secret(request, webhook, secret):
     response = render(request, "usage/webhook_secret.html", context)
     response["HX-Trigger"] = CHANGED
     return response
-
-
-def _done(request, webhook, message):
-    """Say what happened: on the webhook's page, or to the page beneath, which fetches itself anew."""
-    messages.success(request, message)
-    if request.htmx:
-        return HttpResponse(headers={"HX-Trigger": CHANGED})
-    return redirect(webhook)
-
-
-def _refuse(form, error):
-    for field, errors in error.error_dict.items() if hasattr(error, "error_dict") else [(None, error.error_list)]:
-        for one in errors:
-            form.add_error(field if field in form.fields else None, one)
 
 
 def _list_url(organization):
