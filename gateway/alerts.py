@@ -12,8 +12,6 @@ from providers.models import ProviderAlert
 
 log = structlog.get_logger(__name__)
 SECONDS = 1.0
-
-
 # A model that was forbidden so long ago is not waited for any more.
 FORBIDDEN_SECONDS = 600.0
 
