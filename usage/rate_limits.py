@@ -251,7 +251,9 @@ def install_presets():
 @transaction.atomic
 def set_tier(*, ladder, step, slug, name, rates, monthly_cap_nanos=None, after_spent_nanos=None, after_days=None):
     """A step of a ladder of one's own, whatever it was before. Raises ``ValidationError`` for rates that are none."""
-    for rate in rates:
+    for rate in rates if isinstance(rates, list) else [rates]:
+        if not isinstance(rate, dict):
+            raise ValidationError({"rates": _("Each entry has models, a list, and at least one figure.")})
         figures = {name: rate[name] for name in FIGURES if name in rate}
         known = rate.keys() <= {"models", *FIGURES} and isinstance(rate.get("models", []), list)
         if not known or not figures or any(type(v) is not int or not 0 <= v <= MOST for v in figures.values()):

@@ -225,6 +225,16 @@ def test_a_tier_brings_its_cap_and_takes_it_along(organization):
     assert not TierPlace.objects.exists()
 
 
+def test_a_higher_cap_leaves_models_without_a_price_allowed(organization):
+    month = {"scope": Scope.ORGANIZATION, "scope_id": organization.pk, "period": "month"}
+    put_on_tier(organization=organization, tier=tier("one", 1, cap=5 * EURO))
+    assert not SpendLimit.objects.get().allows_unpriced
+    set_spend_limit(organization=organization, amount_nanos=5 * EURO, allows_unpriced=True, thresholds=[7], **month)
+    put_on_tier(organization=organization, tier=tier("two", 2, cap=9 * EURO))
+    limit = SpendLimit.objects.get()
+    assert (limit.amount_nanos, limit.allows_unpriced, limit.thresholds) == (9 * EURO, True, [7])
+
+
 def test_a_lower_limit_of_one_s_own_stays_whatever_the_tier(organization):
     month = {"scope": Scope.ORGANIZATION, "scope_id": organization.pk, "period": "month"}
     set_spend_limit(organization=organization, amount_nanos=2 * EURO, **month)
@@ -325,6 +335,13 @@ def test_groups_and_tiers_have_commands(organization):
     assert not RateLimit.objects.exists()
     assert command("set_usage_tier", "--organization", "--tier", "ikalas-standard") == "ikalas-standard"
     assert TierPlace.objects.get().tier.slug == "ikalas-standard"
+    bronze = ["--slug", "bronze", "--name", "Bronze", "--ladder", "own", "--step", "1", "--monthly-cap", "5"]
+    assert command("define_tier", *bronze, "--rates", '[{"requests_per_minute": 6}]') == "bronze"
+    for wrong in ("6", "[6]", "[{}]", "{"):
+        with pytest.raises(CommandError):
+            command("define_tier", *bronze, "--rates", wrong)
+    command("set_usage_tier", "--organization", "--tier", "bronze")
+    assert cap_of(organization) == 5 * EURO
     with pytest.raises(CommandError, match="claude-start, claude-build"):
         command("set_usage_tier", "--organization", "--tier", "gold")
     command("set_tier_rule", "--tier", "claude-build", "--after-spent", "100", "--after-days", "7")
