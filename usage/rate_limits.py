@@ -42,6 +42,8 @@ SHORT_NAMES = {
     "output": "output_tokens_per_minute",
     "concurrent": "concurrent_requests",
 }
+# What the presets know of a tier, beside its slug.
+PUBLISHED = ("ladder", "step", "name", "monthly_cap_nanos", "rates", "source", "checked_on")
 # No figure is larger: what claims more is a slip of the keyboard.
 MOST = 10**12
 
@@ -222,30 +224,35 @@ def remove_model_group(*, group, actor=None):
 # Tiers -----------------------------------------------------------------------------------------------------------
 
 
+def presets() -> list[UsageTier]:
+    """Every published tier, not saved."""
+    with PRESETS.open("rb") as file:
+        ladders = tomllib.load(file)
+    return [
+        UsageTier(
+            ladder=ladder,
+            step=step,
+            slug=told["slug"],
+            name=told["name"],
+            monthly_cap_nanos=told["monthly_cap"] * NANOS if "monthly_cap" in told else None,
+            rates=[
+                {"models": rate.get("models", []), **{SHORT_NAMES[k]: rate[k] for k in SHORT_NAMES if k in rate}}
+                for rate in told["rates"]
+            ],
+            source=known["source"],
+            checked_on=known["checked"],
+        )
+        for ladder, known in sorted(ladders.items())
+        for step, told in enumerate(known["steps"], start=1)
+    ]
+
+
 @transaction.atomic
 def install_presets():
     """Have every published tier at hand; a rule that somebody has set for rising stays."""
-    with PRESETS.open("rb") as file:
-        ladders = tomllib.load(file)
-    for ladder, known in ladders.items():
-        for step, told in enumerate(known["steps"], start=1):
-            cap = told.get("monthly_cap")
-            rates = [
-                {"models": rate.get("models", []), **{SHORT_NAMES[k]: rate[k] for k in SHORT_NAMES if k in rate}}
-                for rate in told["rates"]
-            ]
-            UsageTier.objects.update_or_create(
-                slug=told["slug"],
-                defaults={
-                    "ladder": ladder,
-                    "step": step,
-                    "name": told["name"],
-                    "monthly_cap_nanos": None if cap is None else cap * NANOS,
-                    "rates": rates,
-                    "source": known["source"],
-                    "checked_on": known["checked"],
-                },
-            )
+    for tier in presets():
+        defaults = {name: getattr(tier, name) for name in PUBLISHED}
+        UsageTier.objects.update_or_create(slug=tier.slug, defaults=defaults)
 
 
 @transaction.atomic
@@ -373,6 +380,7 @@ def _set_cap(organization, before, after, actor):
         scope_id=organization.pk,
         period=SpendPeriod.MONTH,
         amount_nanos=after,
+        allows_unpriced=limit is not None and limit.allows_unpriced,
         actor=actor,
     )
 

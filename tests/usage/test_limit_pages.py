@@ -5,6 +5,8 @@ import re
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
@@ -24,6 +26,7 @@ from usage.models import (
     SpendLease,
     SpendLimit,
     TierPlace,
+    UsageTier,
 )
 from usage.rate_limits import put_on_tier, set_model_group, set_rate_limit, set_tier
 from usage.records import Record, write_batch
@@ -879,6 +882,17 @@ def test_groups_are_named_changed_and_removed(alice_client, workspace, organizat
     )
     alice_client.post(url("group_remove", workspace, group.uid))
     assert not RateLimit.objects.exists()
+
+
+def test_a_look_at_the_tiers_writes_nothing(alice_client, workspace):
+    with CaptureQueriesContext(connection) as queries:
+        shown = alice_client.get(url("tier_edit", workspace)).text
+    assert "Claude Build" in shown
+    writes = ("INSERT", "UPDATE", "DELETE")
+    assert [query["sql"] for query in queries if query["sql"].startswith(writes) and "usage_" in query["sql"]] == []
+    assert not UsageTier.objects.exists()
+    assert alice_client.post(url("tier_edit", workspace), {"tier": "claude-build"}).status_code == 302
+    assert TierPlace.objects.get().tier.name == "Claude Build"
 
 
 def test_an_organization_is_put_on_a_tier_and_taken_off(alice_client, bob_client, workspace, organization, alice):

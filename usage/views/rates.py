@@ -118,10 +118,10 @@ def tier_edit(request, workspace_slug):
     """Put the organization on a tier, or on none; the published tiers are at hand."""
     workspace = get_workspace(request, workspace_slug, Member.Role.ADMIN)
     organization = workspace.organization
-    if not UsageTier.objects.exists():
+    if request.method == "POST" and not UsageTier.objects.exists():
         rate_limits.install_presets()
     place = rate_queries.place_of(organization)
-    tiers = list(UsageTier.objects.all())
+    tiers = list(UsageTier.objects.all()) or rate_limits.presets()
     form = TierForm(request.POST or None, tiers=tiers, initial={"tier": place.tier.slug if place else ""})
     if request.method == "POST" and form.is_valid():
         tier = form.cleaned_data["tier"]
