@@ -7,6 +7,7 @@ event loop alone reads and writes accounts; a thread of its own speaks with the 
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import time
@@ -52,10 +53,12 @@ def _now():
 class Exhausted(Exception):
     """A limit has not enough left for a request, whoever gives back what they do not need."""
 
-    def __init__(self, key: Key, grant):
+    def __init__(self, key: Key, grant, room):
+        """``room`` is the most that one request could have now in all of its intervals."""
         super().__init__(key)
         self.key = key
         self.grant = grant
+        self.room = room
 
 
 class Unavailable(Exception):
@@ -67,11 +70,12 @@ class Account:
     What this process holds of one interval: ``granted - released - held - spent`` is ``free``.
 
     ``held`` is reserved by requests under way, ``spent`` what its requests have cost, whether that is settled or not.
+    ``due`` is what must go back, as the limit was lowered since it was drawn, and ``until`` when it will be.
     """
 
     __slots__ = (
-        "burn", "calendar", "end", "free", "granted", "held", "is_tight", "key", "largest", "lease_id", "low",
-        "noted_at", "noted_spent", "released", "spent", "start", "used_at",
+        "burn", "calendar", "due", "end", "free", "granted", "held", "is_tight", "key", "largest", "lease_id", "low",
+        "noted_at", "noted_spent", "released", "spent", "start", "until", "used_at",
     )  # fmt: skip
 
     def __init__(self, key: Key, calendar):
@@ -81,7 +85,8 @@ class Account:
         self.lease_id = 0
         self.granted = self.released = self.held = self.spent = self.free = 0
         # The largest reservation so far, and nanos a second; both decide how much is drawn ahead.
-        self.largest = 0
+        self.largest = self.due = 0
+        self.until = float("inf")
         self.burn = 0.0
         self.low = 0
         self.is_tight = False
@@ -89,13 +94,18 @@ class Account:
         self.noted_spent = 0
 
     def reckon(self):
-        self.free = self.granted - self.released - self.held - self.spent
+        self.free = self.granted - self.released - self.held - self.spent - self.due
 
     def take(self, grant):
         """Know what the ledger says of the lease."""
         self.lease_id, self.granted, self.released = grant.lease_id, grant.granted, grant.released
         self.is_tight = grant.is_tight
+        self.until = grant.raised_until.timestamp() if grant.raised_until else float("inf")
+        self.due = 0
         self.reckon()
+        if grant.amount is not None and grant.free < 0:
+            self.due = max(min(self.free, -grant.free), 0)
+            self.reckon()
         self.low = 0 if grant.is_tight else self.free // 2
 
     def target(self):
@@ -158,8 +168,11 @@ class Leases:
         self._wake = asyncio.Event()
         self._task = self._recaller = None
         self._returning: set[Account] = set()
-        # Of these the ledger did not say what it has done.
+        # Of these the ledger did not say what it has done, and what was drawn ahead of these runs out.
         self._unsure: set[Account] = set()
+        self._low: set[Account] = set()
+        self._looked_at = float("-inf")
+        self._recall = asyncio.Event()
         self._renewed_at = float("-inf")
         self._is_registered = False
         self.failing = False
@@ -179,7 +192,7 @@ class Leases:
         if now - self._renewed_at > SPENDABLE_SECONDS:
             return None
         for account in accounts:
-            if account.free < nanos or not account.lease_id:
+            if account.free < nanos or not account.lease_id or account.until <= time.time():
                 return None
         for account in accounts:
             account.free -= nanos
@@ -190,6 +203,7 @@ class Leases:
             if account.free < account.low:
                 # What is ahead runs out in a while: ask for more meanwhile.
                 account.low = 0
+                self._low.add(account)
                 self._wake.set()
         return Reservation(accounts, nanos)
 
@@ -239,10 +253,6 @@ class Leases:
             self._wake.set()
         reservation.accounts = ()
 
-    def left_of(self, exhausted: Exhausted) -> int:
-        """What one request could still have where a limit has not enough for another."""
-        return exhausted.grant.free + max(self.accounts[exhausted.key].free, 0)
-
     # Life ---------------------------------------------------------------------------------------------------------
 
     def start(self):
@@ -290,16 +300,17 @@ class Leases:
                 await asyncio.sleep(LEAST_PAUSE)
 
     async def _listen(self):
-        self._recall = asyncio.Event()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._recall.wait(), RECALL_SECONDS)
             self._recall.clear()
-            if not any(account.free > 0 for account in self.accounts.values()):
+            if not self.accounts:
                 continue
             try:
-                asked = await self._in_thread(ledger.recalled, self.uid)
+                asked = set(await self._in_thread(ledger.recalled, self.uid))
             except Error:
+                continue
+            if not asked:
                 continue
             for account in self.accounts.values():
                 if account.lease_id in asked:
@@ -321,7 +332,7 @@ class Leases:
         """One exchange with the ledger: return, renew, draw; then answer who waits."""
         now = _now()
         self._keep_house(now)
-        waiting = [waiter for waiter in self.waiting if not waiter.answer.done()][:MOST_WAITING]
+        waiting = self._first_waiting()
         returns = self._returns(waiting)
         if now - self._renewed_at > SPENDABLE_SECONDS:
             # Taken for lost, maybe: somebody may have released what it held.
@@ -346,11 +357,27 @@ class Leases:
         for key, grant in grants.items():
             account = self.accounts[key]
             self._unsure.discard(account)
-            if grant.amount is not None:
+            if grant.lease_id:
                 account.take(grant)
         for waiter, key in zip(waiting, short, strict=True):
             if not waiter.answer.done():
                 self._answer(waiter, key, grants)
+        wanted = {account for waiter in self.waiting for account in waiter.accounts}
+        for key in grants:
+            # Drawn for somebody who has left meanwhile, or too much since the limit was lowered.
+            account = self.accounts[key]
+            if account.due or (account.is_tight and account.free > 0 and account not in wanted):
+                self._returning.add(account)
+                self._wake.set()
+
+    def _first_waiting(self):
+        """Those whom this round is for: of every organization some, so that none waits for another's."""
+        queues = {}
+        for waiter in self.waiting:
+            if not waiter.answer.done():
+                queues.setdefault(waiter.accounts[0].key.organization_id, []).append(waiter)
+        turns = itertools.zip_longest(*queues.values())
+        return list(itertools.islice((waiter for turn in turns for waiter in turn if waiter), MOST_WAITING))
 
     def _returns(self, waiting):
         """
@@ -363,9 +390,10 @@ class Leases:
         returns = {}
         for account in self._returning | {account for account in wanted if account.is_tight and account.free > 0}:
             if account.lease_id and (account.is_tight or account not in wanted):
-                idle = max(account.free, 0)
+                idle = max(account.free, 0) + account.due
                 # Gone from here before it is there, so that it is never in both places.
                 account.released += idle
+                account.due = 0
                 account.reckon()
                 returns[account.lease_id] = idle
         self._returning.clear()
@@ -379,11 +407,12 @@ class Leases:
                 account.largest = max(account.largest, waiter.nanos)
                 asked[account] = None
         asked |= dict.fromkeys(self._unsure)
-        for account in self.accounts.values():
+        for account in self._low:
             if account.runs_low:
                 asked[account] = None
             elif not account.is_tight and not account.low:
                 account.low = account.free // 2
+        self._low.clear()
         return {account.key: Ahead(account.free, account.target(), account.largest) for account in asked}
 
     def _exchange(self, returns, wants, ahead, renews):
@@ -417,7 +446,8 @@ class Leases:
         elif key is not None:
             waiter.looks += 1
             if self._is_final(grants[key], waiter):
-                waiter.answer.set_exception(Exhausted(key, grants[key]))
+                room = min(grants[account.key].free + max(account.free, 0) for account in limited)
+                waiter.answer.set_exception(Exhausted(key, grants[key], room))
         # Else another request was quicker: once more.
 
     def _is_final(self, grant, waiter):
@@ -430,16 +460,22 @@ class Leases:
 
     def _keep_house(self, now):
         """Follow how fast each account is spent, return what nobody uses, and forget what is long over."""
-        wall = time.time()
+        if now - self._looked_at < 1.0:
+            return
+        self._looked_at, wall = now, time.time()
         for key, account in list(self.accounts.items()):
             account.note_burn(now)
-            is_over = wall >= account.end
-            if (is_over or now - account.used_at > IDLE_SECONDS) and account.free > 0 and account.lease_id:
+            if wall >= account.end or now - account.used_at > IDLE_SECONDS:
                 account.low = 0
-                self._returning.add(account)
-            elif account.end - wall < IDLE_SECONDS and (following := account.following()) not in self.accounts:
+                if account.free > 0 and account.lease_id:
+                    self._returning.add(account)
+                elif wall >= account.end + FORGET_SECONDS and not account.held:
+                    del self.accounts[key]
+                continue
+            if account.runs_low:
+                self._low.add(account)
+            if account.end - wall < IDLE_SECONDS and (following := account.following()) not in self.accounts:
                 # Those who come in the first moment of the next interval need not wait either.
                 heir = self.account(following, account.calendar)
                 heir.largest, heir.burn, heir.used_at = account.largest, account.burn, account.used_at
-            if wall >= account.end + FORGET_SECONDS and not account.held and account.free <= 0:
-                del self.accounts[key]
+                self._low.add(heir)

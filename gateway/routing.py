@@ -71,6 +71,12 @@ class Plan:
         """The targets that may still be asked, the current one first."""
         return [self.target, *self._later]
 
+    def keep(self, targets):
+        """Ask none but ``targets``, which are some of the plan's."""
+        self._later = targets[1:]
+        if targets[0] is not self.target:
+            self._ask(targets[0])
+
     @property
     def has_others(self):
         """Whether another target is left to be asked."""

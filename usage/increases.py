@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from console import audit
 from console.revision import bump_revision
 from usage.models import LimitIncrease, SpendLimit
+from usage.spend_limits import recall
 
 # What is empty until somebody has answered, or for a wish that was denied.
 UNDECIDED = ["requested_by", "decided_by", "decided_at", "granted_nanos", "granted_until"]
@@ -58,6 +59,7 @@ def approve_increase(*, increase, amount_nanos, until, answer="", actor) -> Spen
     limit = SpendLimit.objects.select_for_update().get(pk=increase.spend_limit_id)
     limit.raised_nanos, limit.raised_until = amount_nanos, until
     limit.save(update_fields=["raised_nanos", "raised_until"])
+    recall(limit)
     increase.granted_nanos, increase.granted_until = amount_nanos, until
     _decide(increase, LimitIncrease.State.APPROVED, answer, actor)
     audit.record(

@@ -3,7 +3,8 @@ The ledger: what every scope spent in every period, and what processes hold of i
 
 A hard limit holds because nothing is spent that was not held before: ``settled + leased <= amount`` at every commit.
 A process draws a lease, a slice of each scope that a request counts in, gives out of it in memory, and settles what
-requests cost with their rows, in one transaction. Every function is safe to repeat and to run in many processes.
+requests cost with their rows, in one transaction. Every function is safe to run in many processes at once and, but for
+``give_back``, to repeat.
 """
 
 import datetime
@@ -22,6 +23,8 @@ from usage.models import GatewayProcess, LedgerPeriod, RequestLog, Scope, SpendL
 
 # A process that has not been seen for so long is taken for lost, with what it holds.
 LEASE_SECONDS = 900
+# One that is heard of each minute and was not for so long does not answer.
+SILENT_SECONDS = 75
 # Below so many times the largest reservation a process, nothing is handed out ahead.
 TIGHT = 4
 # How soon others are asked again to give back what lies idle.
@@ -62,7 +65,8 @@ class Grant(NamedTuple):
     ``granted`` and ``released`` are the sums of its lease's whole life. ``amount`` is the limit at that moment, and
     ``None`` where there is no hard one any more; ``settled`` what was spent, ``held`` what leases hold, ``others`` what
     of it is not this process's. ``is_tight`` says that nothing was handed out ahead, and that what is left over must
-    come back at once; ``others_idle`` that another process may give some back.
+    come back at once; ``others_idle`` that another process may give some back; ``raised_until`` when
+    the limit is lowered again, where a part of it was granted on top.
     """
 
     lease_id: int
@@ -74,10 +78,11 @@ class Grant(NamedTuple):
     others: int
     is_tight: bool
     others_idle: bool
+    raised_until: datetime.datetime | None = None
 
     @property
     def free(self):
-        """What nobody holds and nobody has spent."""
+        """What nobody holds and nobody has spent; below zero where the limit was lowered since."""
         return self.amount - self.settled - self.held
 
 
@@ -223,7 +228,7 @@ def draw(uid, wants: list[Want], ahead: dict[Key, Ahead]) -> tuple[list[Key | No
     for key, held in ahead.items():
         interval, limit = intervals[ids[key]], limits.get(key[:4])
         lease = leases.get(interval.pk) or SpendLease(ledger_period=interval, process_id=uid, created_at=now)
-        drawers[key] = _Drawer(interval, lease, limit and limit.amount_at(now), held)
+        drawers[key] = _Drawer(interval, lease, limit, held, now)
     short = [_grant(want, drawers) for want in wants]
     for key in set(short) - {None}:
         drawers[key].recall(uid, now)
@@ -248,10 +253,12 @@ def _grant(want, drawers):
 class _Drawer:
     """One interval while a process draws from it; its row is locked."""
 
-    def __init__(self, interval, lease, amount, ahead):
-        self.interval, self.lease, self.amount = interval, lease, amount
+    def __init__(self, interval, lease, limit, ahead, now):
+        self.interval, self.lease = interval, lease
+        self.amount = limit.amount_at(now) if limit else None
+        self.raised_until = limit.raised_until if limit and self.amount > limit.amount_nanos else None
         self.at_hand, self.target, self.largest = ahead
-        self.free = 0 if amount is None else amount - interval.settled_nanos - interval.leased_nanos
+        self.free = 0 if limit is None else self.amount - interval.settled_nanos - interval.leased_nanos
         self.granted = 0
         self.others_idle = False
         self.recalled_at = interval.recalled_at
@@ -270,7 +277,10 @@ class _Drawer:
     def recall(self, uid, now):
         """Ask other processes for what lies idle at them, where there is such."""
         leases = SpendLease.objects.filter(ledger_period=self.interval, state=SpendLease.State.OPEN, has_idle=True)
-        self.others_idle = leases.exclude(process=uid).filter(remaining_nanos__gt=0).exists()
+        # A process that says nothing any more gives nothing back: what it held is free when its journal is taken over.
+        alive = now - datetime.timedelta(seconds=SILENT_SECONDS)
+        others = leases.exclude(process=uid).filter(remaining_nanos__gt=0, process__seen_at__gte=alive)
+        self.others_idle = others.exists()
         # Whoever has been asked a moment ago is about to answer: near the end of a limit all ask at once.
         if self.others_idle and (self.recalled_at is None or abs(now - self.recalled_at) > ASK_AGAIN):
             self.recalled_at = now
@@ -279,16 +289,14 @@ class _Drawer:
     def finish(self, processes, now):
         """Hand out ahead what can be spared, write what has changed and say how it stands."""
         interval, lease = self.interval, self.lease
-        if self.amount is None:
-            return Grant(0, 0, 0, None, interval.settled_nanos, interval.leased_nanos, 0, False, False)
-        is_tight = self.free < TIGHT * processes * self.largest
+        is_tight = self.amount is not None and self.free < TIGHT * processes * self.largest
         spare = 0
-        if not is_tight:
+        if self.amount is not None and not is_tight:
             # Half of a process's share at most, so that the others find something too.
             spare = max(min(self.target - self.at_hand, self.free // (2 * processes)), 0)
             # Where there is enough to hand out ahead, nobody need give anything back.
             self.recalled_at = None
-        if self.granted or spare or lease.pk is None:
+        if self.granted or spare or (lease.pk is None and self.amount is not None):
             lease.granted_nanos += self.granted + spare
             lease.remaining_nanos += self.granted + spare
             lease.has_idle = lease.has_idle or spare > 0
@@ -298,7 +306,7 @@ class _Drawer:
         if held != interval.leased_nanos or self.recalled_at != interval.recalled_at:
             LedgerPeriod.objects.filter(pk=interval.pk).update(leased_nanos=held, recalled_at=self.recalled_at)
         return Grant(
-            lease.pk,
+            lease.pk or 0,
             lease.granted_nanos,
             lease.released_nanos,
             self.amount,
@@ -307,6 +315,7 @@ class _Drawer:
             held - lease.remaining_nanos,
             is_tight,
             self.others_idle,
+            self.raised_until,
         )
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import datetime
+import time
 
 import pytest
 from django.utils import timezone
@@ -10,7 +11,7 @@ from tests.gateway.records import closed, opened
 from usage import ledger
 from usage.calendar import calendar_of
 from usage.ledger import Key
-from usage.models import GatewayProcess, LedgerPeriod, Scope, SpendLease
+from usage.models import GatewayProcess, LedgerPeriod, Scope, SpendLease, SpendLimit
 from usage.records import Record, write_batch
 from usage.spend_limits import remove_spend_limit, set_spend_limit
 
@@ -268,3 +269,86 @@ def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(works
 
     run(story())
     assert ledger.disagreements() == []
+
+
+def test_what_was_drawn_for_one_who_left_goes_back(workspace, monkeypatch):
+    limit(workspace, 1_000)
+    draw, drawing = ledger.draw, asyncio.Event()
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        async with World("one", "two") as (one, two):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+
+            def slow(uid, *arguments):
+                found = draw(uid, *arguments)
+                if uid == "one":
+                    loop.call_soon_threadsafe(drawing.set)
+                    time.sleep(0.1)
+                return found
+
+            monkeypatch.setattr(ledger, "draw", slow)
+            task = asyncio.create_task(one.reserve_or_wait((account,), 600))
+            await drawing.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            monkeypatch.setattr(ledger, "draw", draw)
+            other = two.account(key_of(workspace), calendar_of("UTC"))
+            assert await two.reserve_or_wait((other,), 1_000)
+
+    run(story())
+
+
+def test_what_was_granted_on_top_is_not_spent_after_its_end(workspace):
+    row = limit(workspace, 1_000)
+    soon = timezone.now() + datetime.timedelta(seconds=0.5)
+    SpendLimit.objects.filter(pk=row.pk).update(raised_nanos=99_000, raised_until=soon)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            assert await one.reserve_or_wait((account,), 900)
+            assert account.free > 1_000
+            await asyncio.sleep(0.6)
+            assert one.reserve((account,), 200) is None
+            with pytest.raises(Exhausted) as refused:
+                await one.reserve_or_wait((account,), 200)
+            assert refused.value.grant.amount == 1_000
+            assert await one.reserve_or_wait((account,), 100)
+
+    run(story())
+
+
+def test_the_room_is_that_of_the_narrowest_limit(workspace):
+    limit(workspace, 5_000)
+    limit(workspace, 1_000, Scope.WORKSPACE)
+
+    async def story():
+        async with World("one") as (one,):
+            keys = key_of(workspace), key_of(workspace, Scope.WORKSPACE)
+            accounts = tuple(one.account(key, calendar_of("UTC")) for key in keys)
+            with pytest.raises(Exhausted) as refused:
+                await one.reserve_or_wait(accounts, 9_000)
+            assert refused.value.room == 1_000
+
+    run(story())
+
+
+def test_a_neighbour_does_not_wait_behind_those_who_are_refused(workspace, charlie):
+    limit(workspace, 100)
+    elsewhere = charlie.last_workspace
+    limit(elsewhere, 10**9)
+
+    async def story():
+        async with World("one") as (one,):
+            full = one.account(key_of(workspace), calendar_of("UTC"))
+            roomy = one.account(key_of(elsewhere), calendar_of("UTC"))
+            await one.reserve_or_wait((full,), 100)
+            crowd = [asyncio.create_task(one.reserve_or_wait((full,), 50)) for _ in range(600)]
+            await asyncio.sleep(0)
+            began = time.monotonic()
+            assert await one.reserve_or_wait((roomy,), 50)
+            assert time.monotonic() - began < 1.0
+            await asyncio.gather(*crowd, return_exceptions=True)
+
+    run(story())
