@@ -407,6 +407,9 @@ class RateLimiter:
     def _go_alone(self, limits, now):
         """Have the quotas stand at this process's share of what was left when the server was lost."""
         loss = self.shared.losses
+        if self.shared.processes > self.processes:
+            # More have come since they were last counted.
+            self._share_among(self.shared.processes)
         for quota in limits.quotas:
             if quota.loss != loss:
                 quota.begin_alone(loss, self.processes, now)

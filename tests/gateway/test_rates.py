@@ -505,6 +505,24 @@ async def test_a_server_that_is_gone_fails_nobody_and_the_shares_hold():
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("ill", "well"),
+    [("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"), ("REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE")],
+    ids=["full", "a replica"],
+)
+async def test_a_server_that_takes_nothing_fails_nobody(ill, well):
+    with Valkey() as valkey:
+        async with Fleet(valkey.url, [rule(requests=60, concurrent=1000)], 2) as fleet:
+            await until(lambda: all(limiter.shared.processes == 2 for limiter in fleet.limiters))
+            assert len(admitted(await fleet.attempts(20))) == 20
+            valkey.say(ill)
+            assert 1 <= len(admitted(await fleet.attempts(100))) <= 60
+            assert not any(limiter.is_shared for limiter in fleet.limiters)
+            valkey.say(well)
+            await until(lambda: all(limiter.is_shared for limiter in fleet.limiters))
+
+
+@pytest.mark.anyio
 async def test_a_server_that_hangs_makes_nobody_wait_for_long():
     with Valkey() as valkey:
         async with Fleet(valkey.url, [rule(requests=6000)], 2, patience=PATIENCE) as fleet:
