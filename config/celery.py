@@ -73,6 +73,7 @@ app.conf.update(
             "task": "usage.tasks.delete_old_deliveries",
             "schedule": crontab(hour=4, minute=10),
         },
+        "delete old leases": {"task": "usage.tasks.delete_old_leases", "schedule": crontab(hour=4, minute=30)},
         "promote organizations": {"task": "usage.tasks.promote_organizations", "schedule": crontab(minute=20)},
         "check books": {"task": "usage.tasks.check_books", "schedule": crontab(minute=40)},
     },

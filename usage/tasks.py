@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from usage import deliveries, rate_limits, rollups, stored_responses, sweeps
+from usage import deliveries, processes, rate_limits, rollups, stored_responses, sweeps
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +44,14 @@ def delete_old_deliveries():
     """Delete messages that arrived, or were given up, a month ago."""
     if count := deliveries.delete_old():
         log.info("old deliveries deleted", deliveries=count)
+
+
+@shared_task
+def delete_old_leases():
+    """Forget what processes drew of intervals that ended long ago, and processes of that time."""
+    leases, ended = processes.delete_old()
+    if leases or ended:
+        log.info("old leases deleted", leases=leases, processes=ended)
 
 
 @shared_task

@@ -28,6 +28,7 @@ from usage.models import (
     TierPlace,
     UsageTier,
 )
+from usage.processes import TOLD, delete_old
 from usage.rate_limits import put_on_tier, set_model_group, set_rate_limit, set_tier
 from usage.records import Record, write_batch
 from usage.spend_limits import set_spend_limit
@@ -593,6 +594,23 @@ def test_an_earlier_interval_can_be_looked_into(alice_client, workspace, organiz
     for wrong in (other.pk, "x", "9" * 30, 10**17):
         response = alice_client.get(url("limit_ledger", workspace, found.uid), {"interval": wrong})
         assert response.status_code == 404
+
+
+def test_the_ledger_says_what_it_has_forgotten(alice_client, workspace, organization):
+    found = limit(workspace, 100)
+    long_ago = today(organization) - TOLD - datetime.timedelta(days=40)
+    spend(workspace, organization, 7, long_ago)
+    book = LedgerPeriod.objects.get(period="month", scope="workspace")
+    process = GatewayProcess.objects.create(uid="old", host="host-old", pid=1, seen_at=book.end, ended_at=book.end)
+    sums = {"granted_nanos": 9 * DOLLAR, "settled_nanos": 7 * DOLLAR, "released_nanos": 2 * DOLLAR}
+    SpendLease.objects.create(ledger_period=book, process=process, state="closed", **sums)
+    delete_old()
+    page = alice_client.get(url("limit_ledger", workspace, found.uid), {"interval": book.pk}).text
+    months, _, told = page.partition('id="leases-title"')
+    (row,) = [words(row) for row in re.findall(r"<tr>.*?</tr>", months, re.S)][1:]
+    assert row.endswith("$7.00 – – $0.00 $0.00 –")
+    assert "forgotten 35 days after" in told
+    assert "No process drew anything" not in told
 
 
 def test_the_ledger_takes_a_fixed_number_of_queries(

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from console.access import get_workspace
 from console.formatting import money
 from console.models import ApiKey, Member, User, Workspace
-from usage import increases, ledger, limit_queries, rate_queries, spend_limits
+from usage import increases, ledger, limit_queries, processes, rate_queries, spend_limits
 from usage.limit_forms import AnswerForm, AskForm, LimitForm, NewLimitForm
 from usage.limit_queries import Subject
 from usage.models import LimitIncrease, Scope, SpendLease, SpendLimit
@@ -287,6 +287,8 @@ def limit_ledger(request, workspace_slug, limit_uid):
         "shown": shown,
         "leases": limit_queries.leases_of(shown) if shown else [],
         "now": timezone.now(),
+        "told_since": timezone.now() - processes.TOLD,
+        "told_days": processes.TOLD.days,
         "zone": workspace.organization.time_zone,
         "back_url": _page_of(workspace, subject),
     }
