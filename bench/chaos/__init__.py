@@ -11,7 +11,7 @@ import platform
 import sys
 
 from bench.chaos import cuts, disk, kills, outage, overshoot, rates
-from bench.chaos.page import PAGE, page
+from bench.chaos.page import PAGE, write
 from bench.chaos.world import World
 
 ORDER = ("overshoot", "rates", "outage", "cuts", "kills", "disk")
@@ -40,7 +40,7 @@ def run(options):
         print(result, flush=True)
         results.append(result)
         if options.write:
-            PAGE.write_text(page(results, machine(), datetime.datetime.now(datetime.UTC).date(), sys.argv[1:]))
+            write([result], machine(), datetime.datetime.now(datetime.UTC).date(), sys.argv[1:])
 
     if set(chosen) - {"disk"}:
         with World(workers=options.workers, worker="kills" in chosen, seed=options.seed) as world:

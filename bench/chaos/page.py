@@ -1,4 +1,4 @@
-"""docs/reliability.md: what the scenarios came to, in words and tables."""
+"""docs/reliability.md: what the scenarios came to, in words and tables, a section each."""
 
 from tests.server import ROOT
 
@@ -7,34 +7,47 @@ PAGE = ROOT / "docs" / "reliability.md"
 INTRODUCTION = """\
 # Reliability
 
-`./comptoir bench chaos --write` wrote this page: every figure on it was measured, on the machine and day that it names,
-by a program that anybody can run again. The server is the real one, with several gateway processes, on PostgreSQL and
-Valkey; proxies between them refuse, swallow, hold back and cut what is sent; the upstream is a scripted one that keeps
-books of what it billed, in tokens and in money.
+`./comptoir bench chaos --write` wrote this page: every figure on it was measured, on the machine and day that its
+section names, by a program that anybody can run again. The server is the real one, with several gateway processes, on
+PostgreSQL and Valkey; proxies between them refuse, swallow, hold back and cut what is sent; the upstream is a scripted
+one that keeps books of what it billed, in tokens and in money. What did not hold is listed, too.
 
 After every scenario a reconciler, which reads the tables with SQL of its own, holds against each other: every row, the
 ledger's every interval, every lease, the sums over hours and days, the files of the journal, and the upstream's books.
-"Agree" on this page means to the nano, which is 10⁻⁹ of the currency.
-
+"Agree" means to the nano, which is 10⁻⁹ of the currency.
 """
 
 
-def page(results, machine, day, arguments):
-    """The whole page."""
-    parts = [
-        INTRODUCTION,
-        f"Measured on {day:%Y-%m-%d}: {machine}.\nCommand: `./comptoir bench {' '.join(arguments)}`.\n",
-    ]
+def write(results, machine, day, arguments):
+    """Put the sections of ``results`` into the page; those of scenarios that were not played stay."""
+    sections = _sections(PAGE.read_text()) if PAGE.exists() else {}
     for result in results:
-        parts.append(
-            f"\n## {result.title}\n\n{result.what}. Seeds: {_seeds(result.seeds)}. It took {result.seconds:.0f} s.\n"
-        )
-        parts.append("\n| What | Measured | Must be |\n|---|---|---|\n")
-        parts += [f"| {name} | {value} | {wanted} |\n" for name, value, wanted in result.figures]
-        if result.problems:
-            parts.append(f"\nWhat did not hold ({len(result.problems)}):\n\n")
-            parts += [f"- {problem}\n" for problem in result.problems[:20]]
-    return "".join(parts)
+        sections[result.title] = _section(result, machine, day, arguments)
+    PAGE.write_text("\n".join([INTRODUCTION, *(sections[title] for title in sorted(sections))]))
+
+
+def _sections(text):
+    """``{title: section}`` of a page."""
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in text.split("\n## ")[1:]}
+
+
+def _section(result, machine, day, arguments):
+    lines = [
+        f"## {result.title}",
+        "",
+        f"{result.what}.",
+        "",
+        f"Measured on {day:%Y-%m-%d} in {result.seconds:.0f} s; seeds {_seeds(result.seeds)}; {machine}; "
+        f"`./comptoir bench {' '.join(arguments)}`.",
+        "",
+        "| What | Measured | Must be |",
+        "|---|---|---|",
+        *(f"| {name} | {value} | {wanted} |" for name, value, wanted in result.figures),
+    ]
+    if result.problems:
+        lines += ["", f"What did not hold ({len(result.problems)}):", ""]
+        lines += [f"- {problem}" for problem in result.problems[:20]]
+    return "\n".join([*lines, ""])
 
 
 def _seeds(seeds):
