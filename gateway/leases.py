@@ -31,6 +31,7 @@ HOUSE_SECONDS = 15.0
 RECALL_SECONDS = 0.5
 # What is drawn ahead lasts for so long, or for so many of the largest requests.
 AHEAD_SECONDS = 450
+RISE_SECONDS, FALL_SECONDS = 5.0, 60.0
 AHEAD_REQUESTS = 10
 # An interval that nobody has spent in for so long needs nothing ahead; the next one is drawn so long before it begins.
 IDLE_SECONDS = 600.0
@@ -125,11 +126,11 @@ class Account:
         return self.key._replace(start=start, end=end)
 
     def note_burn(self, now):
-        """Follow how fast it is spent; a minute ago counts for a third."""
+        """Follow how fast it is spent: up within seconds, as an outage may come next, and down within minutes."""
         elapsed = now - self.noted_at
         if elapsed >= 1.0:
             rate = (self.spent - self.noted_spent) / elapsed
-            weight = min(elapsed / 60.0, 1.0)
+            weight = min(elapsed / (RISE_SECONDS if rate > self.burn else FALL_SECONDS), 1.0)
             self.burn += (max(rate, 0.0) - self.burn) * weight
             self.noted_at, self.noted_spent = now, self.spent
 
