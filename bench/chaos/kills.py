@@ -144,6 +144,8 @@ class Killer:
             # It does not start without its database, and says so.
             self._until_back()
             world.server.kill9()
+            # A child that began in that moment has the port until it finds that nobody is there any more.
+            time.sleep(2)
             world.server.start()
 
     def _until_back(self):
