@@ -13,8 +13,7 @@ from django.db import models
 from django.db.models import Count, F, Func, Sum
 
 from console.models import ApiKey, Organization, User, Workspace
-from usage.calendar import calendar_of
-from usage.ledger import PERIODS
+from usage.ledger import PERIODS, calendars_of
 from usage.models import LedgerPeriod, RequestLog, Scope, SpendLease, UsageRollup
 from usage.rollups import day_start, one_state
 from usage.ulid import least_id_at, moment_of
@@ -187,7 +186,7 @@ def _sums_of_rollups(asked):
 
 def _differing_rollups(sums, rollups):
     expected, zones = {}, {}
-    calendars = _calendars({key[1] for key in sums})
+    calendars = calendars_of({key[1] for key in sums})
     for (quarter, organization, *rest), amounts in sums.items():
         moment = datetime.datetime.fromtimestamp(quarter * QUARTER, datetime.UTC)
         zone = zones.setdefault(organization, calendars[organization].zone)
@@ -212,7 +211,7 @@ def _differing_rollups(sums, rollups):
 def _differing_intervals(asked, scopes, sums):
     """Where the ledger is not what the rows cost, or does not hold what its leases do."""
     expected = defaultdict(int)
-    calendars = _calendars({key[1] for key in sums})
+    calendars = calendars_of({key[1] for key in sums})
     for (quarter, organization, workspace, api_key, user, _outcome), amounts in sums.items():
         cost = amounts[-1]
         if not cost:
@@ -254,12 +253,6 @@ def _differing_intervals(asked, scopes, sums):
             yield Difference("leases", *place, "remaining_nanos", of_sums, remaining)
     for key, due in expected.items():
         yield Difference("ledger", *key, "cost_nanos", due, 0)
-
-
-def _calendars(organization_ids):
-    zones = dict(Organization.objects.filter(pk__in=organization_ids).values_list("pk", "time_zone"))
-    # A row may outlive its organization; its days are then those of UTC.
-    return {pk: calendar_of(zones.get(pk, "UTC")) for pk in organization_ids}
 
 
 def _name(differences):

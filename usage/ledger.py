@@ -10,7 +10,7 @@ requests cost with their rows, in one transaction. Every function is safe to run
 import datetime
 from typing import NamedTuple
 
-from django.db import models, transaction
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -19,7 +19,7 @@ from console.announcements import LEDGER, announce
 from console.models import Organization
 from console.revision import bump_revision
 from usage.calendar import calendar_of
-from usage.models import GatewayProcess, LedgerPeriod, RequestLog, Scope, SpendLease, SpendLimit, SpendPeriod
+from usage.models import GatewayProcess, LedgerPeriod, Scope, SpendLease, SpendLimit, SpendPeriod
 
 # A process that has not been seen for so long is taken for lost, with what it holds.
 LEASE_SECONDS = 900
@@ -96,7 +96,7 @@ def add(rows):
     Call it in the transaction that inserted them, with those rows alone. The interval is that of the request's arrival.
     """
     sums, leased = {}, {}
-    calendars = _calendars({row["organization_id"] for row in rows})
+    calendars = calendars_of({row["organization_id"] for row in rows})
     for row in rows:
         cost = row["cost_nanos"]
         if not cost:
@@ -144,7 +144,8 @@ def _settle_leases(costs):
         LedgerPeriod.objects.filter(pk=lease.ledger_period_id).update(leased_nanos=F("leased_nanos") - cost)
 
 
-def _calendars(organization_ids):
+def calendars_of(organization_ids):
+    """``{id: calendar}`` of organizations."""
     zones = dict(Organization.objects.filter(pk__in=organization_ids).values_list("pk", "time_zone"))
     # A row may outlive its organization; its days are then those of UTC.
     return {pk: calendar_of(zones.get(pk, "UTC")) for pk in organization_ids}
@@ -416,48 +417,3 @@ def release_orphan(*, lease, actor=None) -> bool:
     )
     bump_revision()
     return True
-
-
-# Checking --------------------------------------------------------------------------------------------------------
-
-
-class Difference(NamedTuple):
-    """Where an interval of the ledger is not what its rows or leases say; amounts in nanos."""
-
-    interval: str
-    ledger: int
-    expected: int
-
-
-def disagreements() -> list[Difference]:
-    """
-    Where intervals differ from the sums of their rows, or of their leases; empty when all is right.
-
-    A pass over every request row.
-    """
-    expected = {}
-    columns = ("organization_id", "workspace_id", "api_key_id", "user_id", "started_at", "cost_nanos")
-    calendars = {}
-    for row in RequestLog.objects.filter(cost_nanos__gt=0).values(*columns).iterator(chunk_size=5_000):
-        organization_id = row["organization_id"]
-        if organization_id not in calendars:
-            calendars |= _calendars({organization_id})
-        for period in PERIODS:
-            start, _end = calendars[organization_id].interval(period, row["started_at"])
-            for scope, scope_id in scopes_of(row):
-                key = (organization_id, scope, scope_id, period, start)
-                expected[key] = expected.get(key, 0) + row["cost_nanos"]
-    found = []
-    held = dict(SpendLease.objects.values_list("ledger_period").annotate(held=models.Sum("remaining_nanos")).order_by())
-    for interval in LedgerPeriod.objects.order_by("pk").iterator():
-        key = (interval.organization_id, interval.scope, interval.scope_id, interval.period, interval.start)
-        due = expected.pop(key, 0)
-        if interval.settled_nanos != due:
-            found.append(Difference(f"{interval}: settled", interval.settled_nanos, due))
-        if interval.leased_nanos != held.get(interval.pk, 0):
-            found.append(Difference(f"{interval}: leased", interval.leased_nanos, held.get(interval.pk, 0)))
-    found += [
-        Difference(f"{key[1]} {key[2]}, {key[3]} of {key[4]:%Y-%m-%d}: missing", 0, due)
-        for key, due in expected.items()
-    ]
-    return found

@@ -27,6 +27,7 @@ import usage.ledger
 from gateway.drainer import Drainer
 from gateway.journal import Journal
 from gateway.leases import Exhausted, Leases, Unavailable
+from tests.books import ledger_differences
 from tests.gateway.records import closed, opened
 from usage import ledger, records
 from usage.calendar import calendar_of
@@ -445,7 +446,7 @@ class World:
             )  # fmt: skip
             taken = self.taken(key)
             assert taken <= total, f"{interval}: requests take {taken}, and the ledger knows of {total}"
-        assert ledger.disagreements() == []
+        assert ledger_differences() == []
 
     def _know_the_dead(self):
         """What a request has cost whose process died stands in its row, once somebody has found its journal."""

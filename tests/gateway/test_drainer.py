@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from gateway.drainer import Drainer
 from gateway.journal import Journal, forget
+from tests.books import ledger_differences
 from tests.factories import make_api_key
 from tests.gateway.records import closed, opened
 from usage import ledger, records
@@ -234,7 +235,7 @@ def test_what_a_dead_process_held_returns_once_its_rows_are_in(workspace, journa
     )
     # What the living one holds is all that is left.
     assert (month.settled_nanos, month.leased_nanos) == (300_000, 7)
-    assert ledger.disagreements() == []
+    assert ledger_differences() == []
     ended = dict(GatewayProcess.objects.values_list("uid", "ended_at"))
     assert ended[dead.uid] is not None and ended[living.uid] is None
     kept.refresh_from_db()
@@ -281,7 +282,7 @@ def test_several_drainers_take_a_dead_process_over_exactly_once(workspace, journ
     held.refresh_from_db()
     assert RequestLog.objects.count() == 400
     assert (held.settled_nanos, held.released_nanos, held.remaining_nanos) == (8_000, 2_000, 0)
-    assert ledger.disagreements() == []
+    assert ledger_differences() == []
 
 
 def test_a_process_that_returned_everything_itself_leaves_no_trace(journal, drainer):

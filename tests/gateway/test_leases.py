@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from gateway import leases as module
 from gateway.leases import Exhausted, Leases, Unavailable
+from tests.books import ledger_differences
 from tests.gateway.records import closed, opened
 from usage import ledger
 from usage.calendar import calendar_of
@@ -216,7 +217,7 @@ def test_what_was_spent_is_not_given_again(workspace):
             assert await two.reserve_or_wait((other,), 300)
 
     run(story())
-    assert ledger.disagreements() == []
+    assert ledger_differences() == []
 
 
 def test_a_process_that_could_not_say_that_it_lives_spends_nothing(workspace, monkeypatch):
@@ -268,7 +269,7 @@ def test_what_was_released_of_a_process_that_comes_back_is_not_spent_again(works
             assert book.leased_nanos == account.granted - account.released >= account.held + account.free
 
     run(story())
-    assert ledger.disagreements() == []
+    assert ledger_differences() == []
 
 
 def test_what_was_drawn_for_one_who_left_goes_back(workspace, monkeypatch):

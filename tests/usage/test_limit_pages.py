@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from console.models import AuditEvent, Member, Revision
 from tests import factories
+from tests.books import ledger_differences
 from tests.conftest import signed_in
 from tests.factories import make_api_key, make_model, make_price, make_provider, make_workspace
 from tests.gateway.records import closed, opened
@@ -670,7 +671,7 @@ def test_what_comes_to_light_after_a_release_counts_against_the_limit(workspace,
     assert (book.settled_nanos, book.leased_nanos) == (4 * DOLLAR, alive.remaining_nanos)
     lost.refresh_from_db()
     assert (lost.settled_nanos, lost.released_nanos, lost.remaining_nanos) == (4 * DOLLAR, 6 * DOLLAR, 0)
-    assert ledger.disagreements() == []
+    assert ledger_differences() == []
 
 
 # Asking for more ---------------------------------------------------------------------------------------------------
