@@ -198,8 +198,9 @@ class Connection:
                 continue
             if counted and self.left is not None:
                 if len(data) >= self.left:
+                    # The far end learns of it at once; what was passed on is to arrive here before the reset does.
+                    self.far.transport.abort()
                     writer.write(data[: self.left])
-                    # What was passed on is to arrive before the reset does.
                     await asyncio.sleep(0.01)
                     self.proxy.cut += 1
                     self.reset()
