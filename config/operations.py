@@ -19,7 +19,7 @@ from console.models import Organization
 from gateway import runtime as runtimes
 from usage import checks, deliveries, limit_alerts
 from usage.ledger import LEASE_SECONDS
-from usage.models import GatewayProcess, MailDelivery, SpendLease, SpendLimit, Sweep, WebhookDelivery
+from usage.models import GatewayProcess, SpendLease, SpendLimit, Sweep
 
 PROCESSES = 50
 ORPHANS = 50
@@ -51,9 +51,7 @@ def operations(request, organization_slug):
             "stores": [_database(), _redis(), _mail()],
             "journal": _journal(),
             "swept_at": Sweep.objects.filter(name="alerts").values_list("swept_at", flat=True).first(),
-            "waiting": sum(
-                model.objects.filter(state=model.State.PENDING).count() for model in (WebhookDelivery, MailDelivery)
-            ),
+            "waiting": sum(deliveries.count_waiting().values()),
         }
     if request.htmx:
         return render(request, "config/operations.html#state", context)

@@ -13,7 +13,8 @@ import structlog
 from django.db import Error, connection
 from django.utils import timezone
 
-from usage import ledger, limit_alerts, sweeps
+from gateway import metrics
+from usage import deliveries, ledger, limit_alerts, sweeps
 from usage.ledger import Key
 from usage.models import GatewayProcess
 
@@ -83,6 +84,8 @@ class Housekeeping:
             over = GatewayProcess.objects.filter(ended_at__lt=timezone.now() - REMEMBERED, leases=None)
             over.delete()
         ledger.renew(self.uid)
+        for kind, count in deliveries.count_waiting().items():
+            metrics.DELIVERIES_WAITING.labels(kind).set(count)
         self._seen_at = now
 
     def _say_that_it_ends(self):

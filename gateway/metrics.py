@@ -37,6 +37,9 @@ RATE_REFUSALS = Counter(
     "comptoir_rate_refusals", "Requests refused by a limit by the minute, by what it counts.", ["kind"]
 )
 RATES_SHARED = Gauge("comptoir_rates_shared", "Whether limits by the minute are counted over all processes.")
+DELIVERIES_WAITING = Gauge(
+    "comptoir_deliveries_waiting", "Alerts of the whole server that wait to be sent, counted each minute.", ["kind"]
+)
 SNAPSHOT_AGE = Gauge("comptoir_snapshot_age_seconds", "Since keys, models and prices were last known to be current.")
 
 

@@ -48,6 +48,12 @@ def can_mail() -> bool:
     return "default" in settings.MAILERS
 
 
+def count_waiting() -> dict[str, int]:
+    """How many messages have not arrived and are not given up, by how they go; two short queries."""
+    kinds = {"webhook": WebhookDelivery, "mail": MailDelivery}
+    return {kind: model.objects.filter(state=model.State.PENDING).count() for kind, model in kinds.items()}
+
+
 def delete_old() -> int:
     """Delete what has arrived, or was given up, a month ago; return how many."""
     now = timezone.now()

@@ -4,13 +4,15 @@ import time
 
 import pytest
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from gateway.housekeeping import Housekeeping
 from tests.usage.test_limit_alerts import EURO, limit, spend
 from usage import ledger
 from usage.calendar import calendar_of
 from usage.ledger import Key
-from usage.models import GatewayProcess, LimitAlert, SpendLease, Sweep
+from usage.models import GatewayProcess, LimitAlert, MailDelivery, SpendLease, Sweep
+from usage.webhooks import create_webhook, enqueue
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -80,3 +82,15 @@ def test_one_that_holds_something_ends_when_that_is_returned(workspace, housekee
     process = GatewayProcess.objects.get()
     assert process.ended_at is not None
     assert process.taken_over_by == "gateway_two"
+
+
+def test_it_tells_a_scrape_how_many_messages_wait(organization, alice, housekeeping):
+    Sweep.objects.create(name="alerts", swept_at=timezone.now())
+    for state in ("pending", "pending", "failed"):
+        MailDelivery.objects.create(organization=organization, user=alice, subject="An alert", body="", state=state)
+    webhook, _secret = create_webhook(organization=organization, url="https://hooks.example.org/", actor=alice)
+    enqueue(webhook, "e", {})
+    housekeeping.start()
+    waiting = "comptoir_deliveries_waiting"
+    until(lambda: REGISTRY.get_sample_value(waiting, {"kind": "mail"}) == 2)
+    until(lambda: REGISTRY.get_sample_value(waiting, {"kind": "webhook"}) == 1)
