@@ -69,6 +69,7 @@ def test_home_shows_what_is_open_to_those_whom_it_concerns(alice_client, bob_cli
     shown = alice_client.get(url("spend_alerts"), headers=HTMX).text
     assert "Organization Default: 50% of the spend limit is reached." in shown
     assert url("spend_alerts") in alice_client.get("/w/default/").text
+    assert url("spend_alerts") in alice_client.get(url("limit_list")).text
     assert alice_client.get(url("spend_alerts")).status_code == 302
 
 
