@@ -47,6 +47,9 @@ class Listener:
             except psycopg.Error as error:
                 if self.is_connected:
                     log.warning("announcements not heard; changes are looked for", error=str(error).strip())
+            except Exception:
+                # The edge of this task: were it to end here, nothing would be heard again.
+                log.exception("listening failed")
             self.is_connected = False
             await asyncio.sleep(RECONNECT_SECONDS)
 

@@ -391,6 +391,10 @@ class RateLimiter:
 
     def _amounts(self, call, limits, input_estimate, output_estimate, *, is_shared):
         quotas = limits.quotas
+        for quota in quotas:
+            if not quota.figure:
+                # Zero lets nothing through, however little a request may need of it.
+                raise self._refusal(call, limits, quota, math.inf)
         amounts = [1.0] * limits.input_from
         for quota in quotas[limits.input_from : limits.output_from]:
             if input_estimate > quota.figure and not _holds_media(call):

@@ -87,9 +87,9 @@ class _Batch:
         return len(keys), *(self._shared.prefix + key for key in keys), "", self._shared.uid, told
 
     def undo(self):
-        """Owe again what the server may not have heard."""
+        """Owe again what the server may not have heard; what it was to give back it may have given, so not twice."""
         for quota, debt in zip(self.quotas, self.debts, strict=True):
-            quota.owed += debt
+            quota.owed += max(debt, 0.0)
 
 
 class Unavailable(Exception):
@@ -153,7 +153,14 @@ class SharedRates:
         ask = Ask(limits, amounts)
         self._asks.append(ask)
         self._wake.set()
-        return await ask.answer
+        try:
+            return await ask.answer
+        except asyncio.CancelledError:
+            answer = ask.answer
+            if answer.done() and not answer.cancelled() and answer.exception() is None and not any(answer.result()[1:]):
+                # It may go on, and has left in that moment.
+                limits.withdraw(amounts)
+            raise
 
     def owe(self, quota, amount):
         """Take ``amount`` more from a quota, or give it back where it is below zero."""
@@ -189,7 +196,14 @@ class SharedRates:
                 self._fail(asks)
                 continue
             if asks or is_beat or self._timer is None:
-                await self._exchange(asks, is_beat=is_beat, patience=self._patience)
+                try:
+                    await self._exchange(asks, is_beat=is_beat, patience=self._patience)
+                except Exception as error:
+                    # The edge of this task: were it to end here, every request would wait for its answer for ever.
+                    log.exception("exchange of rates failed")
+                    self._lose(error)
+                    self._fail(asks)
+                    await self._hang_up()
 
     async def _exchange(self, asks, *, is_beat, patience):
         """Ask the server everything at once; whatever goes wrong, it is down until the next beat."""

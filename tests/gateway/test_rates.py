@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from gateway import rates
+from gateway import rates, shared_rates
 from gateway.calls import Call, Caller
 from gateway.errors import GatewayError
 from gateway.rates import RateLimiter, duration
@@ -570,3 +570,46 @@ async def test_a_server_that_was_never_there_is_used_once_it_is(monkeypatch):
             await until(lambda: limiter.is_shared)
     finally:
         valkey.halt()
+
+
+def test_a_limit_of_zero_lets_nothing_through():
+    for figure in ("requests", "input_tokens", "output_tokens", "concurrent"):
+        limiter = limiter_of(rule(**{figure: 0}))
+        assert "x-should-retry" in {name.decode() for name, _ in refused(limiter).headers} or figure == "concurrent"
+
+
+@pytest.mark.anyio
+async def test_who_leaves_in_the_moment_of_the_answer_holds_nothing(valkey, monkeypatch):
+    async with Fleet(valkey.url, [rule(requests=5, concurrent=1)], 1) as fleet:
+        limiter, answers = fleet.limiters[0], []
+
+        class Leaving(shared_rates.Ask):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                answers.append(self.answer)
+                self.answer.add_done_callback(lambda _: asking.cancel())
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shared_rates, "Ask", Leaving)
+            asking = asyncio.create_task(fleet.attempt(limiter))
+            (left,) = await asyncio.gather(asking, return_exceptions=True)
+        assert isinstance(left, asyncio.CancelledError)
+        assert answers[0].result() == (0, 0, 0)
+        await asyncio.sleep(0.4)
+        assert limiter.limits_of(call()).gauges[0].held == 0
+        assert len(admitted(await fleet.attempts(6))) == 1
+
+
+@pytest.mark.anyio
+async def test_a_mistake_in_the_exchange_leaves_nobody_waiting(valkey, monkeypatch):
+    async with Fleet(valkey.url, [rule(requests=50)], 1) as fleet:
+        limiter = fleet.limiters[0]
+
+        async def broken(*_):
+            raise KeyError("unforeseen")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(limiter.shared, "_send", broken)
+            async with asyncio.timeout(2):
+                assert len(admitted(await fleet.attempts(5))) == 5
+        await until(lambda: limiter.is_shared)
