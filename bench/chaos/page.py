@@ -46,7 +46,7 @@ def _section(result, machine, day, arguments):
     ]
     if result.problems:
         lines += ["", f"What did not hold ({len(result.problems)}):", ""]
-        lines += [f"- {problem}" for problem in result.problems[:20]]
+        lines += [f"- {problem}" for problem in result.problems[:6]]
     return "\n".join([*lines, ""])
 
 
