@@ -90,8 +90,7 @@ def disable_webhook(*, webhook, actor):
     if webhook.disabled_at is None:
         webhook.disabled_at = timezone.now()
         webhook.save(update_fields=["disabled_at"])
-        waiting = webhook.deliveries.filter(state=WebhookDelivery.State.PENDING)
-        waiting.update(state=WebhookDelivery.State.FAILED, error="disabled")
+        _give_up_waiting(webhook)
         _audit(webhook, actor, "webhook.disabled")
 
 
@@ -99,9 +98,16 @@ def disable_webhook(*, webhook, actor):
 def enable_webhook(*, webhook, actor):
     """Tell it of what happens from now on."""
     if webhook.disabled_at is not None:
+        # An alert that was raised while it was being disabled may have come after.
+        _give_up_waiting(webhook)
         webhook.disabled_at = None
         webhook.save(update_fields=["disabled_at"])
         _audit(webhook, actor, "webhook.enabled")
+
+
+def _give_up_waiting(webhook):
+    waiting = webhook.deliveries.filter(state=WebhookDelivery.State.PENDING)
+    waiting.update(state=WebhookDelivery.State.FAILED, error="disabled")
 
 
 @transaction.atomic
