@@ -44,7 +44,8 @@ def test_sign_in_make_a_key_call_with_it_try_a_prompt_and_see_both_counted(page,
         assert site.rows(at_least=1, requested_model=MODEL, source=source)
     page.get_by_role("link", name="Requests").first.click()
     table = page.get_by_role("table")
-    expect(table.get_by_text("Colour namer").first).to_be_visible()
+    # It stands in a column of its own, or where that does not fit beneath the model.
+    expect(table.get_by_text("Colour namer").filter(visible=True).first).to_be_visible()
     expect(table.get_by_text(MODEL).first).to_be_visible()
     page.get_by_role("link", name="Usage", exact=True).first.click()
     expect(page.get_by_role("row", name=re.compile(MODEL)).first).to_be_visible()

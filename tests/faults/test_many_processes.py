@@ -275,7 +275,12 @@ def test_what_outlasts_the_drain_is_told_so_and_recorded(host, upstream, dialect
 
 
 def test_a_replacement_that_cannot_start_replaces_nobody(host, postgres):
-    before, position = host.web_pids(), len(host.log)
+    until = time.monotonic() + 30
+    while len(before := host.web_pids()) < 2:
+        # One that another test ended is being started again.
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    position = len(host.log)
     api = Api(host, host.api_key)
     postgres.halt()
     try:
