@@ -104,7 +104,7 @@ class Standing:
     @property
     def held_percent(self):
         whole = self._part(self.settled + self.held)
-        return f"{whole - self._part(self.settled):.2f}%"
+        return f"{max(whole - self._part(self.settled), 0.0):.2f}%"
 
     def _part(self, nanos):
         return min(max(nanos / self.amount, 0.0), 1.0) * 100 if self.amount else 100.0
@@ -191,6 +191,8 @@ def standings(organization, limits, subjects, now=None):
         key = (limit.scope, limit.scope_id)
         start, end = bounds[limit.period]
         settled, held = books.get((*key, limit.period), (0, 0))
+        # Below zero while a process has yet to draw what its requests cost beyond what was reserved for them.
+        held = max(held, 0)
         begin = max(since, firsts.get(key, today))
         rate = recent.get(key, 0) / (today - begin).total_seconds() if begin < today else None
         forecast = forecast_of(limit, settled, rate, now, end)

@@ -135,6 +135,23 @@ def test_a_scope_shows_its_own_limits_and_those_above(alice_client, workspace, o
     assert shown("limit_member", bob.uid) == ({"organization", "workspace", "bob"}, set())
 
 
+def test_a_limit_of_some_cents_is_written_as_finely_as_requests_are(alice_client, workspace, organization, alice):
+    found = limit(workspace, 0.02)
+    spend(workspace, organization, 0.0156, today(organization))
+    for address in (url("limit_list", workspace), url("limit_ledger", workspace, found.uid)):
+        assert "$0.0156 settled, $0.00 held, $0.0044 left of $0.0200" in alice_client.get(address).text
+    assert "Settled so far $0.0156 " in words(alice_client.get(url("increase_create", workspace, found.uid)).text)
+
+
+def test_a_process_that_owes_holds_nothing(alice_client, workspace, organization):
+    limit(workspace, 10)
+    spend(workspace, organization, 6, today(organization))
+    LedgerPeriod.objects.filter(scope="workspace").update(leased_nanos=-2 * DOLLAR)
+    page = alice_client.get(url("limit_list", workspace)).text
+    assert "$6.00 settled, $0.00 held, $4.00 left of $10.00" in page
+    assert '<rect class="held" x="60.00%" width="0.00%"' in page
+
+
 def test_a_line_says_what_is_settled_held_and_left(alice_client, workspace, organization, alice):
     month = limit(workspace, 100, actor=alice, thresholds=[50, 90])
     spend(workspace, organization, 60, today(organization))

@@ -74,15 +74,32 @@ def is_today(instant):
 
 
 @register.simple_tag
+def limit_money(standing, nanos, currency):
+    """An amount of a limit as its card writes it: as finely as single requests where the limit is below one unit."""
+    if 0 < standing.amount < formatting.NANOS:
+        return formatting.money(nanos, currency, extra_digits=2)
+    return formatting.money_total(nanos, currency)
+
+
+@register.filter
+def wish_money(nanos, currency):
+    """An amount that somebody has typed: rounded nowhere where it is below one unit and no whole number of cents."""
+    cent = formatting.NANOS // 10 ** get_currency_precision(currency)
+    is_fine = nanos and nanos < formatting.NANOS and nanos % cent
+    return formatting.money(nanos, currency, extra_digits=2 if is_fine else 0)
+
+
+@register.simple_tag
 def left_money(standing, currency):
     """What is left, such that the amounts beside it add up as they are written; never more than there is."""
-    unit = 10 ** (9 - get_currency_precision(currency))
+    digits = get_currency_precision(currency) + (2 if 0 < standing.amount < formatting.NANOS else 0)
+    unit = 10 ** (9 - digits)
     parts = [standing.settled, standing.held]
     if standing.amount % unit == 0 and all(not part or part >= unit for part in parts):
         # Half a unit up, as the parts are written.
         shown = sum((part + unit // 2) // unit * unit for part in parts)
-        return formatting.money_total(standing.amount - shown, currency)
-    return formatting.money_total(standing.left, currency)
+        return limit_money(standing, standing.amount - shown, currency)
+    return limit_money(standing, standing.left, currency)
 
 
 @register.simple_tag
