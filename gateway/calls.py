@@ -103,6 +103,7 @@ class Call:
             input_estimate=input_estimate,
             exchange_rate=rates and rates.exchange,
             leases=self.reservation.lease_ids if self.reservation is not None else (),
+            held_nanos=self.reservation.nanos if self.reservation is not None else 0,
         )
 
     def estimate_input(self):

@@ -70,7 +70,7 @@ class Account:
     """
     What this process holds of one interval: ``granted - released - held - spent`` is ``free``.
 
-    ``held`` is reserved by requests under way, ``spent`` what its requests have cost, whether that is settled or not.
+    ``held`` is reserved by requests under way, ``spent`` what of it its requests have cost, settled or not.
     ``due`` is what must go back, as the limit was lowered since it was drawn, and ``until`` when it will be.
     """
 
@@ -242,10 +242,15 @@ class Leases:
     def settle(self, reservation: Reservation, cost: int):
         """Let go of what a request held; it has cost ``cost`` nanos."""
         nanos = reservation.nanos
+        # What was not held cannot be taken from what is: the ledger alone counts it.
+        used = min(cost, nanos)
         for account in reservation.accounts:
             account.held -= nanos
-            account.spent += cost
-            account.free += nanos - cost
+            account.spent += used
+            account.free += nanos - used
+            if cost > nanos:
+                # The limit may be passed: nothing more is given out here before the ledger was asked.
+                account.is_tight = True
             if account.is_tight:
                 # Somebody elsewhere may wait for it.
                 self._returning.add(account)

@@ -10,7 +10,7 @@ from usage.costs import cost_of
 from usage.models import Outcome, UsageSource
 from usage.records import Closed, Progress
 
-PROGRESS_SECONDS = 1.0
+PROGRESS_SECONDS = 0.25
 # Of a text that nobody counted yet; the mark it goes into is an estimate by name.
 BYTES_PER_TOKEN = 4
 # A prompt of some 400 kB is counted in four milliseconds, in which the process does nothing else.
@@ -30,6 +30,7 @@ class Meter:
     dispatched = outcome = status = first = _prompt_tokens = None
     error: GatewayError | None = None
     attempts = 0
+    has_marked_text = False
     reported: TokenUsage | None = None
     response_model = stop_reason = upstream_request_id = first_token = None
 
@@ -88,8 +89,11 @@ class Meter:
         self.status = 499 if self.call.client_gone else None
 
     def progress_due(self) -> Progress | None:
-        """A progress mark, where the last one is a second old."""
-        return self.progress() if time.perf_counter() - self.marked >= PROGRESS_SECONDS else None
+        """A progress mark, at the first text and then where the last one is older than ``PROGRESS_SECONDS``."""
+        if (self.written and not self.has_marked_text) or time.perf_counter() - self.marked >= PROGRESS_SECONDS:
+            self.has_marked_text = bool(self.written)
+            return self.progress()
+        return None
 
     def progress(self) -> Progress:
         """A mark of how far the request has come."""

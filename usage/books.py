@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from django.db import models
-from django.db.models import Count, F, Func, Sum
+from django.db.models import Count, F, Func, Min, Sum
 
 from console.models import ApiKey, Organization, User, Workspace
 from usage.ledger import PERIODS, calendars_of
@@ -236,21 +236,29 @@ def _differing_intervals(asked, scopes, sums):
         for scope, of_scope in ids.items():
             wanted |= models.Q(scope=scope, scope_id__in=of_scope)
         intervals = intervals.filter(wanted) if ids else intervals.none()
-    held = SpendLease.objects.order_by().values("ledger_period").annotate(
-        held=Sum("remaining_nanos"), sums=Sum(F("granted_nanos") - F("settled_nanos") - F("released_nanos"))
-    )  # fmt: skip
-    leases = {row["ledger_period"]: (row["held"], row["sums"]) for row in held}
+    held = (
+        SpendLease.objects.order_by()
+        .values("ledger_period")
+        .annotate(
+            held=Sum("remaining_nanos"),
+            least=Min("remaining_nanos"),
+            sums=Sum(F("granted_nanos") - F("settled_nanos") - F("released_nanos")),
+        )
+    )
+    leases = {row["ledger_period"]: (row["held"], row["sums"], row["least"]) for row in held}
     for interval in intervals.iterator():
         key = (interval.organization_id, interval.scope, interval.scope_id, interval.period, interval.start)
         due = expected.pop(key, 0)
         place = (interval.organization_id, interval.scope, interval.scope_id, interval.period, interval.start)
         if interval.settled_nanos != due:
             yield Difference("ledger", *place, "cost_nanos", due, interval.settled_nanos)
-        remaining, of_sums = leases.get(interval.pk, (0, 0))
+        remaining, of_sums, least = leases.get(interval.pk, (0, 0, 0))
         if interval.leased_nanos != remaining:
             yield Difference("leases", *place, "held_nanos", interval.leased_nanos, remaining)
         if remaining != of_sums:
             yield Difference("leases", *place, "remaining_nanos", of_sums, remaining)
+        if least < 0:
+            yield Difference("leases", *place, "remaining_nanos", 0, least)
     for key, due in expected.items():
         yield Difference("ledger", *key, "cost_nanos", due, 0)
 

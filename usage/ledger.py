@@ -91,23 +91,27 @@ class Grant(NamedTuple):
 
 def add(rows):
     """
-    Settle request rows, given as dicts of columns with their ``leases``.
+    Settle request rows, given as dicts of columns with their ``leases`` and what was held in each.
 
     Call it in the transaction that inserted them, with those rows alone. The interval is that of the request's arrival.
+    What a request cost beyond what was held is nobody's to give out: it is spent, and what lies idle is asked back.
     """
-    sums, leased = {}, {}
+    sums, leased, passed = {}, {}, set()
     calendars = calendars_of({row["organization_id"] for row in rows})
     for row in rows:
         cost = row["cost_nanos"]
         if not cost:
             continue
+        is_more = bool(row["leases"]) and cost > row["held_nanos"]
         for period in PERIODS:
             start, end = calendars[row["organization_id"]].interval(period, row["started_at"])
             for scope, scope_id in scopes_of(row):
                 key = Key(row["organization_id"], scope, scope_id, period, start, end)
                 sums[key] = sums.get(key, 0) + cost
+                if is_more:
+                    passed.add(key)
         for lease_id in row["leases"]:
-            leased[lease_id] = leased.get(lease_id, 0) + cost
+            leased[lease_id] = leased.get(lease_id, 0) + min(cost, row["held_nanos"])
     if not sums:
         return
     ids = _ids_of(sums)
@@ -115,6 +119,10 @@ def add(rows):
     _settle_leases(leased)
     for key, cost in sums.items():
         LedgerPeriod.objects.filter(pk=ids[key]).update(settled_nanos=F("settled_nanos") + cost)
+    if passed:
+        intervals = LedgerPeriod.objects.filter(pk__in=[ids[key] for key in passed], leased_nanos__gt=0)
+        intervals.update(recalled_at=timezone.now())
+        announce(LEDGER)
 
 
 def scopes_of(row):

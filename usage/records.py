@@ -43,6 +43,8 @@ class Opened(msgspec.Struct, array_like=True):
     leases: tuple[int, ...] = ()
     # Where its price is in another currency than the organization's.
     exchange_rate: int | None = None
+    # How much was reserved in each of its leases.
+    held_nanos: int = 0
 
 
 class Closed(msgspec.Struct, array_like=True):
@@ -126,7 +128,8 @@ def interrupted(opened: Opened, progress: Progress | None) -> Record:
     return Record(opened, closed)
 
 
-OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in {"started_us", "input_estimate", "leases"}]
+NOT_KEPT = {"started_us", "input_estimate", "leases", "held_nanos"}
+OPENED_COLUMNS = [name for name in Opened.__struct_fields__ if name not in NOT_KEPT]
 # What the second half replaces, where another target than the first has answered.
 ANSWERED_BY = ("provider_id", "provider_model_id", "price_id", "upstream_model", "exchange_rate")
 CLOSED_COLUMNS = [name for name in Closed.__struct_fields__ if name not in ANSWERED_BY]

@@ -381,6 +381,7 @@ class World:
             self.workspace, ulid=new_ulid(), started_us=request.started_us, api_key_id=request.api_key_id,
             user_id=next(key.created_by_id for key in self.api_keys if key.pk == request.api_key_id),
             price_id=self.price.pk, input_estimate=0, leases=request.reservation.lease_ids,
+            held_nanos=request.reservation.nanos,
         )  # fmt: skip
         request.id = first.id
         request.entry = process.journal.open(ulid, first)

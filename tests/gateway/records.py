@@ -22,6 +22,7 @@ def opened(workspace=None, *, ulid=None, **fields):
         "stream": True,
         "requested_model": "m",
         "input_estimate": 40,
+        "held_nanos": 10**15,
     }
     return ulid, Opened(**known | fields)
 

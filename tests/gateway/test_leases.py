@@ -353,3 +353,29 @@ def test_a_neighbour_does_not_wait_behind_those_who_are_refused(workspace, charl
             await asyncio.gather(*crowd, return_exceptions=True)
 
     run(story())
+
+
+def test_what_cost_more_than_it_could_gives_nobody_more_to_spend(workspace):
+    limit(workspace, 10_000)
+
+    async def story():
+        async with World("one", "two") as (one, two):
+            mine = one.account(key_of(workspace), calendar_of("UTC"))
+            others = two.account(key_of(workspace), calendar_of("UTC"))
+            two.settle(await two.reserve_or_wait((others,), 100), 0)
+            assert others.free > 100
+            reservation = await one.reserve_or_wait((mine,), 100)
+            row = opened(workspace, leases=reservation.lease_ids, held_nanos=reservation.nanos)[1]
+            one.settle(reservation, 1_000_000)
+            await asyncio.to_thread(write_batch, [Record(row, closed(cost_nanos=1_000_000))])
+            await asyncio.sleep(1.2)
+            assert mine.free <= 0
+            assert others.free <= 0
+            for process, account in ((one, mine), (two, others)):
+                with pytest.raises(Exhausted) as refused:
+                    await process.reserve_or_wait((account,), 1)
+                assert refused.value.grant.held == 0
+
+    run(story())
+    assert ledger_differences() == []
+    assert not SpendLease.objects.filter(remaining_nanos__lt=0).exists()

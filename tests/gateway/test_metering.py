@@ -145,12 +145,15 @@ def test_the_first_token_is_that_of_a_stream(meter):
     assert meter.closed().time_to_first_token_ms is None
 
 
-def test_a_mark_of_progress_is_due_each_second(meter):
+def test_a_mark_of_progress_is_due_at_the_first_text_and_four_times_a_second(meter):
     assert meter.progress_due() is None
     meter.saw_text("x" * 400)
-    meter.marked = time.perf_counter() - 1.1
     mark = meter.progress_due()
     assert (mark.input_tokens, mark.output_tokens) == (len(PROMPT) // 4, 101)
+    meter.saw_text("x" * 400)
+    assert meter.progress_due() is None
+    meter.marked = time.perf_counter() - 0.3
+    assert meter.progress_due().output_tokens == 201
     assert meter.progress_due() is None
 
 

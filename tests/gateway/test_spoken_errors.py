@@ -9,6 +9,7 @@ from django.conf import settings
 
 from gateway import errors, stored_responses
 from gateway.errors import GatewayError
+from gateway.http import Http
 from providers import errors as upstream
 from providers.request_body import InvalidRequest, Term, parse_body
 from tests.test_translations import LANGUAGES, entries, forms, marked
@@ -161,6 +162,39 @@ def test_an_error_is_said_in_every_language_and_otherwise_the_same(factory):
     assert len({error.message for error in said.values()}) == len(said)
     assert len({(error.status, error.code, error.param, str(error.headers)) for error in said.values()}) == 1
     assert not any("%(" in error.message for error in said.values())
+
+
+def test_a_refusal_says_where_to_ask_for_more_where_the_address_of_this_server_is_known(settings):
+    settings.PUBLIC_URL = ""
+    refused = FACTORIES[errors.spend_limit_reached]
+
+    def said(*args):
+        return errors.spend_limit_reached(*refused).speak(*args).message
+
+    assert "/limits/" not in said("en")
+    assert said("en", "http://127.0.0.1:8000").endswith(
+        "More can be asked for at http://127.0.0.1:8000/limits/limit_1/."
+    )
+    assert said("fr", "http://127.0.0.1:8000").endswith("sur http://127.0.0.1:8000/limits/limit_1/.")
+    settings.PUBLIC_URL = "https://ai.example.org"
+    assert said("en").endswith(" https://ai.example.org/limits/limit_1/.")
+    assert said("en", "http://127.0.0.1:8000") == said("en")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("ai.example.org:8443", "https://ai.example.org:8443"),
+        ("[::1]:8000", "https://[::1]:8000"),
+        ("elsewhere.example", ""),
+        ("ai.example.org/x", ""),
+        ("", ""),
+    ],
+)
+def test_only_a_host_of_this_server_is_taken_for_its_address(settings, host, origin):
+    settings.ALLOWED_HOSTS = ["ai.example.org", "[::1]"]
+    scope = {"headers": [(b"host", host.encode())], "method": "POST", "path": "/v1/messages", "query_string": b""}
+    assert Http(scope | {"scheme": "https"}, None, None).origin == origin
 
 
 def test_a_value_that_is_a_text_of_this_project_is_translated_and_any_other_is_not():

@@ -132,7 +132,8 @@ class SpendLease(models.Model):
     """
     What one process holds of one ledger period. The sums are of the lease's whole life.
 
-    ``granted - settled - released = remaining``; negative where a provider charged beyond the most that was reserved.
+    ``granted - settled - released = remaining``, never below zero: what a provider charged beyond the most that was
+    reserved is settled in the interval alone.
     """
 
     class State(models.TextChoices):
