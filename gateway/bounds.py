@@ -94,7 +94,10 @@ class Size:
         if not self._asked and most is None:
             name = self._names[0]
             raise InvalidRequest(
-                _("%(field)s is needed: a spend limit applies, and nothing else says how long the answer may get."),
+                _(
+                    "%(field)s is needed: a spend limit applies, and nothing else says how long the answer may get. "
+                    "An administrator can enter the model’s maximum output, too."
+                ),
                 name,
                 field=name,
             )

@@ -15,6 +15,7 @@ from providers.request_body import InvalidRequest, Term
 
 _ = gettext_noop
 NO_RETRY = (b"x-should-retry", b"false")
+ASK_FOR_MORE = _("More can be asked for at %(place)s.")
 
 
 class GatewayError(Exception):
@@ -23,7 +24,7 @@ class GatewayError(Exception):
 
     ``template`` is a text marked for translation whose ``%(name)s`` are filled from ``values``. ``openai_type``
     overrides that dialect's word for the status; ``outcome`` is how the request's row ends; ``is_relayed`` says that
-    the message is a provider's own, in whatever language.
+    the message is a provider's own, in whatever language; ``page`` is the path of a page on which to ask for more.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class GatewayError(Exception):
         outcome="refused",
         detail="",
         is_relayed=False,
+        page="",
     ):
         self.template = template
         self.values = values or {}
@@ -52,13 +54,22 @@ class GatewayError(Exception):
         self.outcome = outcome
         self.detail = detail
         self.is_relayed = is_relayed
+        self.page = page
 
-    def speak(self, language):
-        """Say the message in ``language``, one of ``settings.LANGUAGES``; English is what it is written in."""
-        if language != "en":
+    def speak(self, language, origin=""):
+        """
+        Say the message in ``language``, one of ``settings.LANGUAGES``; English is what it is written in.
+
+        It ends with where to ask for more, where there is such a page and ``origin`` or settings know this server's
+        address.
+        """
+        origin = self.page and (settings.PUBLIC_URL or origin)
+        if language != "en" or origin:
             with override(language):
                 values = {k: gettext(v) if isinstance(v, Term) else v for k, v in self.values.items()}
                 self.message = gettext(self.template) % values if values else gettext(self.template)
+                if origin:
+                    self.message += " " + gettext(ASK_FOR_MORE) % {"place": origin + self.page}
         return self
 
 
@@ -214,15 +225,15 @@ def spend_limit_reached(limit, spending, key, grant, asked):
         "insufficient_quota",
         _(
             "The %(period)s spend limit (%(scope)s “%(name)s”) does not allow this request: %(spent)s of %(amount)s "
-            "are spent, %(held)s are held for requests under way, and it could cost up to %(asked)s. "
-            "It begins anew on %(reset)s. More can be asked for at %(place)s."
+            "are spent, %(held)s are set aside for requests under way and to come, and it could cost up to "
+            "%(asked)s. It begins anew on %(reset)s."
         ),
         values=_named(limit)
         | {name: Money(nanos, spending.currency) for name, nanos in amounts.items()}
-        | {"place": f"{settings.PUBLIC_URL or ''}/limits/{limit.uid}/"}
         | {"reset": f"{key.end.astimezone(spending.calendar.zone):%Y-%m-%d %H:%M} ({spending.time_zone})"},
         headers=[NO_RETRY],
         openai_type="insufficient_quota",
+        page=f"/limits/{limit.uid}/",
     )
 
 
@@ -239,13 +250,13 @@ def nothing_allowed(limit):
 
 
 def unpriced_model(name):
-    """What a model without a price costs cannot be limited."""
+    """What a model costs cannot be limited without a price, or without a rate for the price's currency."""
     return GatewayError(
         403,
         "model_not_priced",
         _(
-            "The model “%(model)s” has no price, and a spend limit applies. An administrator can enter its price, or "
-            "let models without one pass."
+            "The model “%(model)s” has no price, or none in a currency with an exchange rate, and a spend limit "
+            "applies. An administrator can enter the price or the rate, or let models without a price pass."
         ),
         values={"model": name},
         param="model",

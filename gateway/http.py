@@ -6,6 +6,8 @@ import re
 import time
 
 import msgspec
+from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 from django.utils.translation import get_supported_language_variant
 from django.utils.translation.trans_real import parse_accept_lang_header
 
@@ -34,6 +36,7 @@ class Http:
     __slots__ = (
         "_by_name",
         "_receive",
+        "_scheme",
         "_send",
         "_started",
         "answer_headers",
@@ -54,6 +57,7 @@ class Http:
         self._receive = receive
         self._send = send
         self._started = False
+        self._scheme = scope.get("scheme", "http")
         self.headers = scope["headers"]
         # Of a header that comes twice the first counts.
         self._by_name = dict(reversed(self.headers))
@@ -137,6 +141,13 @@ class Http:
                         return get_supported_language_variant(code)
         return "en"
 
+    @property
+    def origin(self):
+        """The address that the request came to, where it is one of this server's; else nothing."""
+        host = (self.header(b"host") or b"").decode("latin-1")
+        domain, _port = split_domain_port(host)
+        return f"{self._scheme}://{host}" if domain and validate_host(domain, settings.ALLOWED_HOSTS) else ""
+
     async def body(self):
         """The whole body, counted as it comes. Raises ``GatewayError`` past ``MAX_BODY`` or ``BODY_TIMEOUT``."""
         encoding = self.header(b"content-encoding")
@@ -193,7 +204,7 @@ class Http:
 
     async def fail(self, error):
         """Tell the caller of a ``GatewayError``: as a status, or as an event where a stream has begun."""
-        error.speak(self.language)
+        error.speak(self.language, self.origin if error.page else "")
         if self._started:
             event = self.error_event(error, self.request_id)
             await self._send({"type": "http.response.body", "body": event, "more_body": False})

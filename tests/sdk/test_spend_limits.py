@@ -49,6 +49,8 @@ def test_an_openai_client_is_refused_once_and_told_why(server, upstream, limited
     assert "retry-after" not in answer.headers
     for part in ("daily spend limit (API key “limited", "$0.00 of $0.000001 are spent", "up to $0.00", " 00:00 ("):
         assert part in refused.value.message
+    (limit,) = server.query("SELECT uid FROM usage_spendlimit ORDER BY id DESC LIMIT 1")
+    assert refused.value.message.endswith(f"asked for at {server.base_url}/limits/{limit['uid']}/.")
     assert upstream.requests == []
     (row,) = server.rows(at_least=1, id=answer.headers["x-request-id"])
     assert (row["outcome"], row["error_code"], row["cost_nanos"]) == ("refused", "insufficient_quota", 0)
