@@ -715,7 +715,10 @@ def test_a_member_asks_and_those_who_manage_see_it(alice_client, bob_client, wor
     assert wish.until == datetime.datetime.combine(after, datetime.time(), ZoneInfo("Asia/Tokyo"))
     assert AuditEvent.objects.get(action="limit_increase.requested").actor == bob
     page = alice_client.get(url("limit_list", workspace)).text
-    assert "Bob asks for $25.00 more" in page
+    last = after - datetime.timedelta(days=1)
+    chosen = f"{last.day} {last:%b %Y}"
+    assert f"Bob asks for $25.00 more until the end of {chosen}." in page
+    assert f'data-label="Until the end of">{chosen}</td>' in bob_client.get(url("increase_list", workspace)).text
     assert url("increase_answer", workspace, wish.uid) in page
     home = alice_client.get(workspace.get_absolute_url()).text
     assert re.search(r'<span class="badge badge--warn">1<span class="visually-hidden"> waiting for an answer', home)
@@ -764,7 +767,9 @@ def test_a_wish_is_approved_with_another_amount_and_day(alice_client, bob_client
         assert "Approved $7.50 of $25.00" in text
         assert "A part of it." in text
     assert "Alice granted $7.50 more" in bob_client.get(url("limit_list", workspace)).text
-    assert "$7.50 of it granted until" in words(bob_client.get(url("limit_list", workspace)).text)
+    assert f"$7.50 of it granted until the end of {day.day} {day:%b %Y}" in words(
+        bob_client.get(url("limit_list", workspace)).text
+    )
 
 
 def test_a_wish_is_denied_with_an_answer(alice_client, bob_client, workspace, organization, bob):

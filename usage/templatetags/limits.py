@@ -1,5 +1,7 @@
 """How the pages of limits write money fields, days and the states of what they show."""
 
+import datetime
+
 from babel.numbers import get_currency_precision, get_currency_symbol
 from django import template
 from django.utils import timezone
@@ -66,6 +68,12 @@ def weekday(instant):
 def short_day(instant):
     """28 Nov."""
     return formatting.short_day(instant)
+
+
+@register.filter
+def last_day(until):
+    """The day at whose end something ends, as it was chosen: 25 Nov 2026, of an instant at which it is over."""
+    return formatting.day(until - datetime.timedelta(microseconds=1)) if until else formatting.NOTHING
 
 
 @register.filter
