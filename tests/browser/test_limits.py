@@ -126,6 +126,8 @@ def test_a_refusal_leads_from_its_request_to_asking_for_more(owner_page, site, u
     expect(line).to_contain_text("Binds")
     uid = line.get_attribute("id")
     owner_page.goto(f"/limits/{uid}/")
+    expect(owner_page).to_have_url(re.compile(f"#{uid}$"))
+    owner_page.goto(f"/w/default/limits/{uid}/ask/")
     owner_page.get_by_label("How much more").fill("1")
     owner_page.get_by_label("Why").fill("A test.")
     owner_page.get_by_role("button", name="Ask for it").click()

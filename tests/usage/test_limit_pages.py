@@ -735,6 +735,9 @@ def test_one_asks_once_and_for_something_to_come(bob_client, workspace, organiza
         assert bob_client.post(address, wish_form(organization, **wrong)).status_code == 422
     assert not LimitIncrease.objects.exists()
     bob_client.post(address, wish_form(organization))
+    page = bob_client.get(address).text
+    assert "It waits for an answer. Load test." in words(page)
+    assert 'name="amount"' not in page
     response = bob_client.post(address, wish_form(organization))
     assert response.status_code == 422
     assert "You have asked for more here already" in response.text
@@ -833,6 +836,22 @@ def test_a_refusal_leads_to_asking(bob_client, workspace, organization, alice, b
         assert response.url == f"/w/{slug}/limits/{found.uid}/ask/"
         assert bob_client.get(response.url).status_code == 200
         bob_client.get(workspace.get_absolute_url())
+
+
+def test_a_refusal_leads_who_manages_to_the_limit(alice_client, workspace, organization, bob):
+    key = make_api_key(make_workspace(organization=organization, slug="second"))
+    places = {
+        "default/limits/organization": organization,
+        "default/limits": workspace,
+        f"second/limits/keys/{key.uid}": key,
+        f"default/limits/members/{bob.uid}": bob,
+    }
+    for place, thing in places.items():
+        found = limit(thing, 5, organization=organization)
+        response = alice_client.get(reverse("usage:limit_link", args=[found.uid]))
+        assert response.url == f"/w/{place}/#{found.uid}"
+        assert f'id="{found.uid}"' in alice_client.get(response.url).text
+        alice_client.get(workspace.get_absolute_url())
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "rate_limit_exceeded"])

@@ -359,6 +359,8 @@ def increase_create(request, workspace_slug, limit_uid):
         "subject": subject,
         "standing": standing,
         "administrators": limit_queries.administrators(organization),
+        # Whoever sends the form all the same reads it as an error.
+        "waiting": None if form.is_bound else increases.waiting_increase(limit, request.user),
         "back_url": _page_of(workspace, subject),
     }
     return render_local(request, workspace, "usage/limit_ask.html", context, 422 if form.errors else 200)
@@ -432,8 +434,11 @@ def increase_answer(request, workspace_slug, increase_uid):
 @login_required
 @require_GET
 def limit_link(request, limit_uid):
-    """From a refusal, which knows the limit alone: lead to asking for more, in a workspace of the reader's."""
-    limit = get_object_or_404(SpendLimit.objects.filter(organization__members__user=request.user), uid=limit_uid)
+    """From a refusal, which knows the limit alone: lead to it who can change it, and others to asking for more."""
+    member = get_object_or_404(
+        Member.objects.select_related("organization"), user=request.user, organization__spend_limits__uid=limit_uid
+    )
+    limit = SpendLimit.objects.get(uid=limit_uid)
     workspaces = Workspace.objects.filter(organization=limit.organization_id)
     if limit.scope == Scope.WORKSPACE:
         workspaces = workspaces.filter(pk=limit.scope_id)
@@ -443,6 +448,10 @@ def limit_link(request, limit_uid):
     workspace = workspaces.filter(pk=last).first() or workspaces.first()
     if workspace is None:
         raise Http404
+    if member.may(Member.Role.ADMIN):
+        known = limit_queries.subjects_of(member.organization, [limit], [Subject.of(workspace)])
+        if subject := known.get((limit.scope, limit.scope_id)):
+            return redirect(f"{_page_of(workspace, subject)}#{limit.uid}")
     return redirect("usage:increase_create", workspace.slug, limit.uid)
 
 
