@@ -25,10 +25,7 @@ def request_increase(*, limit, amount_nanos, until, reason, requested_by) -> Lim
     # Whoever asks twice at once waits here for their first wish.
     SpendLimit.objects.select_for_update().get(pk=limit.pk)
     _check(amount_nanos, until)
-    waiting = LimitIncrease.objects.filter(
-        spend_limit=limit, requested_by=requested_by, state=LimitIncrease.State.PENDING
-    )
-    if waiting.exists():
+    if waiting_increase(limit, requested_by):
         raise ValidationError(_("You have asked for more here already; that waits for an answer."))
     increase = LimitIncrease(
         spend_limit=limit, amount_nanos=amount_nanos, until=until, reason=reason, requested_by=requested_by
@@ -45,6 +42,12 @@ def request_increase(*, limit, amount_nanos, until, reason, requested_by) -> Lim
         until=until.isoformat(),
     )
     return increase
+
+
+def waiting_increase(limit, person) -> LimitIncrease | None:
+    """The wish of a person for a limit that waits for an answer."""
+    pending = LimitIncrease.State.PENDING
+    return LimitIncrease.objects.filter(spend_limit=limit, requested_by=person, state=pending).first()
 
 
 @transaction.atomic
