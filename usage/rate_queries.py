@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from django.db.models import Q
 
-from providers.models import ProviderModel
+from providers.models import ModelRoute, ProviderModel
 from usage import rate_limits
 from usage.models import ModelGroup, RateLimit, Scope, TierPlace, UsageTier
 
@@ -71,6 +71,11 @@ def rates(organization, place, limits, subjects):
 def groups_of(organization):
     """The organization's groups of models, by name."""
     return list(ModelGroup.objects.filter(organization=organization).order_by("name"))
+
+
+def is_known(organization, name):
+    """Whether clients of the organization can ask for ``name``: that of a model, or of a route."""
+    return name in model_names(organization) or ModelRoute.objects.filter(organization=organization, name=name).exists()
 
 
 def model_names(organization):

@@ -11,7 +11,8 @@ from django.utils import timezone
 
 from console.models import AuditEvent
 from console.revision import current_revision
-from tests.factories import make_api_key, make_organization, make_request_log, make_workspace
+from providers.models import ModelRoute
+from tests.factories import make_api_key, make_model, make_organization, make_provider, make_request_log, make_workspace
 from tests.gateway.records import closed, opened
 from usage import rate_limits
 from usage.models import GatewayProcess, ModelGroup, RateLimit, Scope, SpendLimit, TierPlace, UsageTier
@@ -315,6 +316,17 @@ def test_the_command_sets_changes_and_removes(workspace):
         command("set_rate_limit", "--key", "ci", "--remove")
     assert command("set_rate_limit", "--key", "ci", "--model", "gpt-test", "--remove") == ""
     assert not RateLimit.objects.filter(uid=of_key).exists()
+
+
+def test_the_command_warns_of_a_model_that_nobody_can_ask_for(organization, workspace):
+    make_model(make_provider(organization), public_name="known")
+    ModelRoute.objects.create(organization=organization, name="aliased")
+    for name, is_warned in (("known", False), ("aliased", False), ("nonexist", True)):
+        told = io.StringIO()
+        call_command(
+            "set_rate_limit", "--organization", "--model", name, "--rpm", "5", stdout=io.StringIO(), stderr=told
+        )
+        assert ("No model or route is called 'nonexist'" in told.getvalue()) == is_warned
 
 
 def test_the_command_names_the_figure_that_is_wrong(workspace):

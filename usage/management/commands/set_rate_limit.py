@@ -5,6 +5,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from usage.models import ModelGroup, RateLimit, Scope
 from usage.rate_limits import remove_rate_limit, set_rate_limit
+from usage.rate_queries import is_known
 from usage.scopes import add_arguments, chosen
 
 FIGURES = {
@@ -49,6 +50,11 @@ class Command(BaseCommand):
             limit = set_rate_limit(**where, **figures)
         except ValidationError as error:
             raise CommandError(told(error)) from None
+        if model and not is_known(organization, model):
+            self.stderr.write(
+                f"No model or route is called {model!r} yet: the limit holds nobody back until one is.",
+                self.style.WARNING,
+            )
         self.stdout.write(limit.uid)
 
 
