@@ -184,7 +184,10 @@ def limit_edit(request, workspace_slug, limit_uid):
 
 def _render_form(request, workspace, context, asks):
     context["section"] = "limits"
-    if asks and request.htmx:
+    is_part = asks and request.htmx
+    # Under which fields an error stands already.
+    context["told"] = request.POST.get("told", "").split() if is_part else list(context["form"].errors)
+    if is_part:
         return render_local(request, workspace, "usage/limit_form.html#effect", context)
     status = 422 if context["form"].errors and not asks else 200
     return render_local(request, workspace, "usage/limit_form.html", context, status)
