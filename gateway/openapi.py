@@ -161,9 +161,14 @@ OPERATIONS = (
 STATUSES = {
     "400": _("The request is wrong; the message says where."),
     "401": _("The API key is missing, unknown, disabled or expired."),
+    "403": _("A spend limit applies, and nothing says what the model costs."),
     "404": _("The model, or what the path names, does not exist for this key."),
     "413": _("The body is larger than 32 MB."),
-    "429": _("A limit is reached; retry-after says when to come back, where waiting helps."),
+    "429": _(
+        "A limit is reached; retry-after says when to come back, where waiting helps. Where the header "
+        "x-comptoir-lower-max-tokens is true, a request that a spend limit cannot afford is answered with fewer "
+        "tokens, as many as x-comptoir-max-tokens says, if there is enough for 16."
+    ),
     "502": _("The provider failed, or refuses this server."),
     "503": _("The provider is overloaded, or this server cannot record requests."),
     "504": _("The provider took too long."),
