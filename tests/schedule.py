@@ -9,10 +9,12 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = [
     ["tests/conformance/"],
+    ["tests/database/"],
     ["tests/browser/test_every_page.py"],
     ["tests/sockets/test_upstream_failures.py"],
     ["tests/browser/", "tests/sdk/test_local_model.py"],
-    ["tests/database/"],
+    ["tests/chaos/"],
+    ["tests/faults/test_many_processes.py"],
     ["tests/faults/test_database_outages.py"],
     ["tests/start/test_up.py"],
 ]
