@@ -4,11 +4,12 @@ import datetime
 from dataclasses import dataclass
 from itertools import pairwise
 
-from django.db.models import Case, Count, Exists, Min, OuterRef, Q, Sum, When
+from django.db.models import Case, Count, Min, Q, Sum, When
 from django.utils import timezone
 
 from console.models import ApiKey, Member, User, Workspace
-from providers.models import Price, ProviderModel
+from providers import exchange_rates
+from providers.formats import chat_completions, completions, messages, moderations, responses
 from usage.calendar import calendar_of, first_instant
 from usage.models import LedgerPeriod, LimitIncrease, Scope, SpendLease, SpendLimit, SpendPeriod
 
@@ -22,6 +23,8 @@ PERIODS = {period.value: place for place, period in enumerate(SpendPeriod)}
 LATEST_WISHES = 5
 WISH_DAYS = 7
 MOST_LEASES = 100
+# What a model does whose answers can get longer or shorter.
+WRITING = {form.NAME for form in (chat_completions, completions, messages, responses)}
 
 
 @dataclass(frozen=True)
@@ -301,18 +304,37 @@ def past_of(limit, now=None) -> Past:
     return Past(begin, last_day, days, len(over), over[0] if over else None, total)
 
 
-def unpriced_models(organization, now=None):
-    """The names of models that answer and have no price, which a hard limit refuses unless it is told otherwise."""
-    priced = Price.objects.filter(provider_model=OuterRef("pk"), valid_from__lte=now or timezone.now())
-    models = ProviderModel.objects.filter(
-        ~Exists(priced),
-        organization=organization,
-        disabled_at=None,
-        removed_at=None,
-        provider__disabled_at=None,
-        provider__removed_at=None,
+@dataclass(frozen=True)
+class Stopped:
+    """
+    Names of models that a hard limit refuses: without a price, or with one in a currency without an exchange rate.
+
+    Those of ``unbounded`` have a cost, but are refused to requests that do not say how long the answer may get.
+    """
+
+    unpriced: list[str]
+    without_rate: list[str]
+    unbounded: list[str]
+
+
+def stopped_models(organization) -> Stopped:
+    """The models that answer, as far as a hard limit refuses them."""
+    answering = exchange_rates.priced_in(organization).filter(
+        disabled_at=None, provider__disabled_at=None, provider__removed_at=None
     )
-    return list(models.order_by("public_name").values_list("public_name", flat=True))
+    rows = list(answering.order_by("public_name"))
+    costed = exchange_rates.costed(organization, {row.price_currency for row in rows})
+    found = Stopped([], [], [])
+    for row in rows:
+        # What a model can do is not always known.
+        does = {*row.capabilities} or WRITING
+        if row.price_currency in costed:
+            if does & WRITING and not (row.max_output_tokens or row.context_window):
+                found.unbounded.append(row.public_name)
+        elif does != {moderations.NAME}:
+            # Moderations are free unless they have a price.
+            (found.without_rate if row.price_currency else found.unpriced).append(row.public_name)
+    return found
 
 
 # The ledger ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from console.models import AuditEvent, Member, Revision
+from providers.exchange_rates import set_exchange_rate
 from tests import factories
 from tests.books import ledger_differences
 from tests.conftest import signed_in
@@ -141,6 +143,13 @@ def test_a_limit_of_some_cents_is_written_as_finely_as_requests_are(alice_client
     for address in (url("limit_list", workspace), url("limit_ledger", workspace, found.uid)):
         assert "$0.0156 settled, $0.00 held, $0.0044 left of $0.0200" in alice_client.get(address).text
     assert "Settled so far $0.0156 " in words(alice_client.get(url("increase_create", workspace, found.uid)).text)
+
+
+def test_the_ledger_is_reached_by_its_name(alice_client, workspace):
+    address = url("limit_ledger", workspace, limit(workspace, 10).uid)
+    link = f'<a href="{address}" aria-label="Ledger: default, Workspace, each month">Ledger</a>'
+    assert link in alice_client.get(url("limit_list", workspace)).text
+    assert link not in alice_client.get(address).text
 
 
 def test_a_process_that_owes_holds_nothing(alice_client, workspace, organization):
@@ -536,6 +545,32 @@ def test_a_preview_names_models_that_would_be_refused_for_want_of_a_price(alice_
     said = "1 model has no price: requests for it are refused (unpriced-model)."
     assert said in preview(alice_client, workspace)
     assert said not in preview(alice_client, workspace, allows_unpriced="on")
+    assert said not in preview(alice_client, workspace, effect="soft")
+
+
+def test_a_preview_names_models_whose_price_is_in_a_currency_without_a_rate(alice_client, workspace, organization):
+    provider = make_provider(organization)
+    make_price(make_model(provider, "in-francs", max_output_tokens=100), currency="CHF")
+    said = "1 model has its price in a currency without an exchange rate: requests for it are refused (in-francs)."
+    assert said in preview(alice_client, workspace)
+    assert said not in preview(alice_client, workspace, allows_unpriced="on")
+    assert said not in preview(alice_client, workspace, effect="soft")
+    set_exchange_rate(organization=organization, from_currency="CHF", rate=Decimal("1.1"), actor=None)
+    assert said not in preview(alice_client, workspace)
+
+
+def test_a_preview_names_models_that_need_to_be_told_how_long_an_answer_may_get(alice_client, workspace, organization):
+    provider = make_provider(organization)
+    make_price(make_model(provider, "endless"))
+    make_price(make_model(provider, "told", max_output_tokens=100))
+    make_price(make_model(provider, "windowed", context_window=100))
+    make_price(make_model(provider, "vectors", capabilities=["embeddings"]))
+    make_model(provider, "verdicts", capabilities=["moderations"])
+    said = "1 model has no maximum output entered: requests for it without max_tokens are refused (endless)."
+    page = preview(alice_client, workspace)
+    assert said in page
+    assert "verdicts" not in page
+    assert said in preview(alice_client, workspace, allows_unpriced="on")
     assert said not in preview(alice_client, workspace, effect="soft")
 
 

@@ -232,11 +232,14 @@ def _effect(organization, form, subject, period):
 def _effect_of(limit, subject):
     """What a limit, saved or not, does now, would have done before, and whom it stops."""
     (standing,) = limit_queries.standings(limit.organization, [limit], {subject.key: subject})
-    stops = limit.is_hard and not limit.allows_unpriced
+    stopped = limit_queries.stopped_models(limit.organization) if limit.is_hard else None
+    stops = stopped and not limit.allows_unpriced
     return {
         "standing": standing,
         "past": limit_queries.past_of(limit),
-        "unpriced": limit_queries.unpriced_models(limit.organization) if stops else [],
+        "unpriced": stopped.unpriced if stops else [],
+        "without_rate": stopped.without_rate if stops else [],
+        "unbounded": stopped.unbounded if stopped else [],
     }
 
 
