@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from providers.models import ModelRoute, ProviderModel
 from usage import rate_limits
 from usage.models import ModelGroup, RateLimit, Scope, TierPlace, UsageTier
 
+LABELS = [_("Requests / min"), _("Input tokens / min"), _("Output tokens / min"), _("At once")]
 SCOPES = {scope.value: place for place, scope in enumerate(Scope)}
 
 
@@ -28,6 +30,11 @@ class Rate:
     figures: list[Figure]
     limit: RateLimit | None = None
     tier: UsageTier | None = None
+
+    @property
+    def labelled(self):
+        """The figures, each with what it is called where the table has no head."""
+        return zip(LABELS, self.figures, strict=True)
 
 
 def rate_limits_of(organization, keys, beneath):
