@@ -104,7 +104,7 @@ def test_the_page_tells_processes_apart_and_what_they_hold(alice_client, process
     page = alice_client.get(URL).text
     for words in ("Lives", "Silent", "Lost", "Ended", "Died, taken over", "by 100", "100 on machine", "$2.00"):
         assert words in page
-    assert "Held by lost processes" in page
+    assert "Set aside by lost processes" in page
     assert "Organization Default" in page
     state = alice_client.get(URL, headers=HTMX).text
     assert "<h1>" not in state

@@ -141,7 +141,7 @@ def test_a_limit_of_some_cents_is_written_as_finely_as_requests_are(alice_client
     found = limit(workspace, 0.02)
     spend(workspace, organization, 0.0156, today(organization))
     for address in (url("limit_list", workspace), url("limit_ledger", workspace, found.uid)):
-        assert "$0.0156 settled, $0.00 held, $0.0044 left of $0.0200" in alice_client.get(address).text
+        assert "$0.0156 settled, $0.00 set aside, $0.0044 left of $0.0200" in alice_client.get(address).text
     assert "Settled so far $0.0156 " in words(alice_client.get(url("increase_create", workspace, found.uid)).text)
 
 
@@ -157,7 +157,7 @@ def test_a_process_that_owes_holds_nothing(alice_client, workspace, organization
     spend(workspace, organization, 6, today(organization))
     LedgerPeriod.objects.filter(scope="workspace").update(leased_nanos=-2 * DOLLAR)
     page = alice_client.get(url("limit_list", workspace)).text
-    assert "$6.00 settled, $0.00 held, $4.00 left of $10.00" in page
+    assert "$6.00 settled, $0.00 set aside, $4.00 left of $10.00" in page
     assert '<rect class="held" x="60.00%" width="0.00%"' in page
 
 
@@ -168,7 +168,7 @@ def test_a_line_says_what_is_settled_held_and_left(alice_client, workspace, orga
 
     page = alice_client.get(url("limit_list", workspace)).text
 
-    assert 'aria-label="default: $60.00 settled, $5.00 held, $35.00 left of $100.00"' in page
+    assert 'aria-label="default: $60.00 settled, $5.00 set aside, $35.00 left of $100.00"' in page
     assert '<rect class="settled" width="60.00%"' in page
     assert '<rect class="held" x="60.00%" width="5.00%"' in page
     text = words(page)
@@ -246,7 +246,7 @@ def test_a_limit_is_counted_by_the_organizations_calendar(alice_client, workspac
     limit(workspace, 10, "day")
     spend(workspace, organization, 4, today(organization))
     page = alice_client.get(url("limit_list", workspace)).text
-    assert "$4.00 settled, $0.00 held, $6.00 left of $10.00" in page
+    assert "$4.00 settled, $0.00 set aside, $6.00 left of $10.00" in page
     tomorrow = today(organization) + datetime.timedelta(days=1)
     assert f"Refills {tomorrow.day} {tomorrow:%b %Y}, 00:00" in words(page)
     assert "Pacific/Kiritimati" in page
@@ -256,7 +256,7 @@ def test_figures_add_up_as_they_are_written(alice_client, workspace, organizatio
     limit(workspace, 1)
     spend(workspace, organization, 0.336, today(organization))
     LedgerPeriod.objects.filter(period="month").update(leased_nanos=336_000_000)
-    assert "$0.34 settled, $0.34 held, $0.32 left of $1.00" in alice_client.get(url("limit_list", workspace)).text
+    assert "$0.34 settled, $0.34 set aside, $0.32 left of $1.00" in alice_client.get(url("limit_list", workspace)).text
 
 
 def test_what_was_overspent_leaves_nothing(alice_client, workspace, organization):
@@ -635,7 +635,7 @@ def test_the_ledger_tells_intervals_and_processes(bob_client, workspace, organiz
     assert rows[2].endswith("$7.00 $0.00 $0.00 $0.00 $0.00 0")
     rows = [words(row) for row in re.findall(r"<tr>.*?</tr>", processes, re.S)]
     assert rows[1] == "host-two 4123 Orphaned just now $8.00 $1.00 $0.00 $7.00"
-    assert rows[2] == "host-one 4123 Held just now $10.00 $3.00 $2.00 $5.00"
+    assert rows[2] == "host-one 4123 Set aside just now $10.00 $3.00 $2.00 $5.00"
     assert url("lease_release", workspace, found.uid, lost.pk) not in page
 
 

@@ -33,7 +33,7 @@ A_PERIOD = {
     SpendPeriod.MONTH: gettext_lazy("a month"),
 }
 LEASES = {
-    SpendLease.State.OPEN: (gettext_lazy("Held"), "ok", "check"),
+    SpendLease.State.OPEN: (gettext_lazy("Set aside"), "ok", "check"),
     SpendLease.State.CLOSED: (gettext_lazy("Returned"), "plain", ""),
     SpendLease.State.ORPHANED: (gettext_lazy("Orphaned"), "warn", "alert"),
 }
