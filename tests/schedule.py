@@ -23,7 +23,6 @@ EARLIER = (
     "tests/sdk/",
     "tests/sockets/",
     "tests/faults/",
-    "tests/chaos/",
     "tests/start/",
     "tests/test_bench.py",
     "tests/playground/",
