@@ -1,6 +1,7 @@
 """What must be true of the sources as a whole."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -17,10 +18,18 @@ PRODUCTION = {
 
 
 def run(*command, **environment):
-    clean = {name: value for name, value in os.environ.items() if not OWN_VARIABLES.match(name)}
-    done = subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=100)
+    done = finished(*command, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def command(*arguments, **environment):
+    return finished(sys.executable, "manage.py", *arguments, **environment)
+
+
+def finished(*command, **environment):
+    clean = {name: value for name, value in os.environ.items() if not OWN_VARIABLES.match(name)}
+    return subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, timeout=100)
 
 
 def test_ruff_has_nothing_to_say():
@@ -56,6 +65,29 @@ def test_a_secret_is_made_although_a_killed_start_of_the_same_process_id_left_it
     secret = stored_secret(tmp_path, "secret_key")
     assert len(secret) >= 32
     assert stored_secret(tmp_path, "secret_key") == secret
+
+
+def test_a_command_on_a_folder_that_is_not_prepared_says_what_to_do(tmp_path):
+    done = command("create_api_key", "--workspace", "default", "--name", "ci", COMPTOIR_DATA=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"The database of {tmp_path} has not been prepared: start ./comptoir up and wait until it is ready, or set "
+        "COMPTOIR_DATA to the folder that is meant.\n"
+    )
+
+
+def test_the_checks_of_a_command_pass_while_the_server_writes_to_the_database(tmp_path):
+    with sqlite3.connect(tmp_path / "comptoir.sqlite3", isolation_level=None) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("BEGIN IMMEDIATE")
+        done = command("check", "--database", "default", COMPTOIR_DATA=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_are_called_what_people_type(tmp_path):
+    done = command("set_rate_limit", "--nonsense", COMPTOIR_DATA=str(tmp_path))
+    assert "usage: comptoir manage set_rate_limit" in done.stderr
+    assert "manage.py" not in done.stderr
 
 
 def test_secrets_may_come_from_files(tmp_path):
