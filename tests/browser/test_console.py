@@ -101,6 +101,7 @@ def test_a_dialog_gives_the_focus_back(owner_page):
     owner_page.goto(KEYS)
     opener = owner_page.get_by_role("link", name="Create key").first
     opener.click()
+    expect(owner_page.get_by_role("dialog")).to_be_visible()
     owner_page.keyboard.press("Escape")
     expect(opener).to_be_focused()
 

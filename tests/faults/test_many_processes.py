@@ -274,12 +274,20 @@ def test_what_outlasts_the_drain_is_told_so_and_recorded(host, upstream, dialect
     api.close()
 
 
-def test_a_replacement_that_cannot_start_replaces_nobody(host, postgres):
-    until = time.monotonic() + 30
-    while len(before := host.web_pids()) < 2:
-        # One that another test ended is being started again.
+def settled(host):
+    """The two processes that are there once what another test ended or replaced is done with."""
+    before, since = None, 0.0
+    until = time.monotonic() + 40
+    while len(before or ()) != 2 or time.monotonic() - since < 2:
         assert time.monotonic() < until
+        if before != (now := host.web_pids()):
+            before, since = now, time.monotonic()
         time.sleep(0.1)
+    return before
+
+
+def test_a_replacement_that_cannot_start_replaces_nobody(host, postgres):
+    before = settled(host)
     position = len(host.log)
     api = Api(host, host.api_key)
     postgres.halt()

@@ -126,7 +126,7 @@ def test_rewrapping_names_what_it_cannot_open_and_does_the_rest(organization, se
     kept = make_provider(organization, name="Kept", credential="sk-kept")
     settings.CREDENTIAL_KEYS = [NEW, OLD]
 
-    with pytest.raises(CommandError, match="1 credentials could not be rewrapped"):
+    with pytest.raises(CommandError, match="1 could not be rewrapped"):
         call_command("rewrap_credentials")
 
     assert "Lost of Default" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import datetime
 import itertools
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -79,7 +80,7 @@ def test_an_openai_client_sees_what_remains_and_is_told_what_and_when(server, up
             client.chat.completions.create(model="gpt-test", messages=HELLO)
     error = refused.value
     assert (error.code, error.type) == ("rate_limit_exceeded", "requests")
-    assert "(API key): at most 2 requests a minute for every model" in error.message
+    assert re.search("requests a minute reached \\(API key “.+”\\): at most 2 for every model", error.message)
     assert 25 <= int(error.response.headers["retry-after"]) <= 30
     assert "x-should-retry" not in error.response.headers
     assert remaining(error.response) == 0
@@ -107,7 +108,7 @@ def test_an_anthropic_client_sees_the_same_in_its_own_words(server, upstream, li
             client.messages.create(**asked)
     error = refused.value.body["error"]
     assert error["type"] == "rate_limit_error"
-    assert "at most 1 requests a minute" in error["message"]
+    assert "Rate limit of requests a minute reached" in error["message"]
     assert 55 <= int(refused.value.response.headers["retry-after"]) <= 60
     assert refused.value.response.headers["anthropic-ratelimit-requests-remaining"] == "0"
 
@@ -168,7 +169,7 @@ def test_requests_at_the_same_time_end_with_their_answers_and_with_their_clients
         next(chunks)
         refused = other.ask("gpt-test")
         assert refused.status_code == 429
-        assert "at most 1 requests at the same time" in refused.json()["error"]["message"]
+        assert "Rate limit of requests at the same time reached" in refused.json()["error"]["message"]
         assert int(refused.headers["retry-after"]) >= 1
     # The client of the stream has left.
     upstream.play("gpt-test", Script())
@@ -230,8 +231,8 @@ def test_several_processes_share_a_limit_and_go_on_without_what_they_share_it_th
         codes = [answer.status_code for answer in answers]
         assert set(codes) == {200, 429}
         # On a busy machine Redis may have seemed to hang: then each process has admitted its share besides.
-        most = 120 if "rate limits not shared" in server.log else 60
-        assert 60 <= codes.count(200) <= most + (time.monotonic() - began) + 1
+        least, most = (30, 120) if "rate limits not shared" in server.log else (60, 60)
+        assert least <= codes.count(200) <= most + (time.monotonic() - began) + 1
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 429)
 
         valkey.halt()
