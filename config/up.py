@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -249,7 +250,8 @@ class Supervisor:
             password = owner["password"] or "(the one in COMPTOIR_OWNER_PASSWORD)"
             lines += ["", f"  Sign in with  {owner['email']}", f"  Password      {password}", ""]
             if owner["password"]:
-                lines += ["  It is shown this once. ./comptoir manage changepassword sets another.", ""]
+                command = f"{comptoir(self.data)} manage changepassword {shlex.quote(owner['email'])}"
+                lines += ["  It is shown this once. Another is set with", f"  {command}", ""]
         except FileNotFoundError:
             pass
         print("\n".join(lines), flush=True)
@@ -390,6 +392,11 @@ def data_folder(path):
             f"The data folder {folder} cannot be written ({error.strerror}): choose another with --data DIR."
         ) from None
     return folder
+
+
+def comptoir(folder):
+    """How a command for that data folder is written; console.commands says it on pages."""
+    return "./comptoir" if folder == ROOT / "var" else f"COMPTOIR_DATA={shlex.quote(str(folder))} ./comptoir"
 
 
 def listen(host, port):

@@ -8,7 +8,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from console import formatting, navigation
+from console import commands, formatting, navigation
 from console.models import ApiKey
 
 register = template.Library()
@@ -23,6 +23,7 @@ register.filter("day", formatting.day)
 register.filter("month", formatting.month)
 register.filter("clock", formatting.clock)
 register.simple_tag(formatting.money_exact)
+register.simple_tag(commands.comptoir)
 
 LAST_WEEK = timedelta(days=7)
 PROVENANCE = {

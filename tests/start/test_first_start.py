@@ -3,11 +3,13 @@
 import json
 import stat
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from config.up import ROOT, comptoir
 from console import bootstrap
 from console.api_keys import digest
 from console.models import ApiKey, Member, Organization, User
@@ -173,3 +175,8 @@ def test_what_cannot_be_is_said_in_one_line(workspace, workspace_slug, name, exp
     with pytest.raises(CommandError, match=said) as refused:
         create_api_key("--workspace", workspace_slug, "--name", name, "--expires", expires)
     assert "\n" not in str(refused.value)
+
+
+def test_the_command_is_told_with_the_folder_that_it_is_for():
+    assert comptoir(ROOT / "var") == "./comptoir"
+    assert comptoir(Path("/srv/my data")) == "COMPTOIR_DATA='/srv/my data' ./comptoir"

@@ -1,8 +1,10 @@
 """The pages of limits: what they show and to whom, what a change would do, and asking for more."""
 
 import datetime
+import html
 import re
 from decimal import Decimal
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -103,9 +105,18 @@ def ask(spend_limit, user, dollars=5, days=3, reason="load test"):
 # How limits stand --------------------------------------------------------------------------------------------------
 
 
-def test_a_page_without_limits_teaches_the_command(alice_client, bob_client, workspace):
+def test_a_page_without_limits_teaches_the_command(alice_client, bob_client, workspace, settings):
     command = "./comptoir manage set_spend_limit --workspace default --period month --amount 50"
     assert command in alice_client.get(url("limit_list", workspace)).text
+    settings.DATA_DIR = settings.BASE_DIR / "var"
+    page = alice_client.get(url("limit_list", workspace)).text
+    assert f"<code>{command}</code>" in page
+    settings.DATA_DIR = Path("/srv/my data")
+    page = html.unescape(alice_client.get(url("limit_list", workspace)).text)
+    assert f"<code>COMPTOIR_DATA='/srv/my data' {command}</code>" in page
+    assert "COMPTOIR_DATA='/srv/my data' ./comptoir" in html.unescape(
+        alice_client.get(workspace.get_absolute_url()).text
+    )
     page = bob_client.get(url("limit_list", workspace)).text
     assert "An administrator sets limits." in page
     assert command not in page

@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
 from console.access import get_workspace
+from console.commands import comptoir
 from console.formatting import money
 from console.models import ApiKey, Member, User, Workspace
 from usage import increases, ledger, limit_queries, processes, rate_queries, spend_limits
@@ -92,8 +93,8 @@ def _limits(request, workspace, subjects, beneath=()):
         "wishes": _named(wishes, known),
         "zone": organization.time_zone,
         "me": request.user,
-        "command": f"./comptoir manage set_spend_limit {named} --period month --amount 50",
-        "rate_command": f"./comptoir manage set_rate_limit {named} --rpm 60",
+        "command": f"{comptoir()} manage set_spend_limit {named} --period month --amount 50",
+        "rate_command": f"{comptoir()} manage set_rate_limit {named} --rpm 60",
     }
     if subject.scope != Scope.MEMBER:
         place = rate_queries.place_of(organization)
