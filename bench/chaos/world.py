@@ -30,7 +30,7 @@ PRICE = ("0.1", "100")
 MOST_TOKENS = 10
 NANOS = 1_000  # of one token at 1 for a million
 # What the gateway allows for a provider's own frame around a prompt, in tokens.
-FRAME_TOKENS = 1_000
+FRAME_TOKENS = 20
 
 
 class Valkey:
