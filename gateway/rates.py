@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from django.conf import settings
 from django.db import Error, connection
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext, gettext_noop
 
 from console.api_keys import digest
 from gateway import metrics
@@ -525,36 +525,49 @@ class RateLimiter:
 
 LATER = {
     REQUESTS: _(
-        "Rate limit reached (%(scope)s): at most %(allowed)s requests a minute for %(models)s. "
+        "Rate limit of requests a minute reached (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s. "
         "Try again in %(seconds)s s."
     ),
     INPUT: _(
-        "Rate limit reached (%(scope)s): at most %(allowed)s input tokens a minute for %(models)s. "
+        "Rate limit of input tokens a minute reached (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s. "
         "Try again in %(seconds)s s."
     ),
     OUTPUT: _(
-        "Rate limit reached (%(scope)s): at most %(allowed)s output tokens a minute for %(models)s. "
+        "Rate limit of output tokens a minute reached (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s. "
         "Try again in %(seconds)s s."
     ),
     "concurrent": _(
-        "Rate limit reached (%(scope)s): at most %(allowed)s requests at the same time for %(models)s. "
+        "Rate limit of requests at the same time reached (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s. "
         "Try again in %(seconds)s s."
     ),
 }
 NEVER = {
-    REQUESTS: _("Rate limit (%(scope)s): %(allowed)s requests a minute are allowed for %(models)s."),
-    INPUT: _("Rate limit (%(scope)s): %(allowed)s input tokens a minute are allowed for %(models)s."),
-    OUTPUT: _("Rate limit (%(scope)s): %(allowed)s output tokens a minute are allowed for %(models)s."),
-    "concurrent": _("Rate limit (%(scope)s): %(allowed)s requests at the same time are allowed for %(models)s."),
+    REQUESTS: _("Rate limit of requests a minute (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s."),
+    INPUT: _("Rate limit of input tokens a minute (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s."),
+    OUTPUT: _("Rate limit of output tokens a minute (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s."),
+    "concurrent": _(
+        "Rate limit of requests at the same time (%(scope)s “%(name)s”): at most %(allowed)s for %(models)s."
+    ),
 }
 TOO_LARGE = _(
-    "This request has about %(size)s input tokens, more than the limit of its %(scope)s ever allows at once: "
-    "%(allowed)s a minute for %(models)s."
+    "This request has about %(size)s input tokens, more than its rate limit (%(scope)s “%(name)s”) ever allows at "
+    "once: %(allowed)s a minute for %(models)s."
 )
+QUOTED = _("“%(name)s”")
+
+
+class Quoted(str):
+    """A name that stands in the quotation marks of the language of the moment."""
+
+    __slots__ = ()
+
+    def __str__(self):
+        return gettext(QUOTED) % {"name": super().__str__()}
 
 
 def _told(rule):
-    return {"scope": Term(SCOPE_NAMES[rule.scope]), "models": rule.label or Term(EVERY_MODEL)}
+    models = Quoted(rule.label) if rule.label else Term(EVERY_MODEL)
+    return {"scope": Term(SCOPE_NAMES[rule.scope]), "name": rule.name, "models": models}
 
 
 def _holds_media(call):

@@ -32,6 +32,7 @@ from usage.models import (
     UsageTier,
 )
 from usage.spend_limits import remove_spend_limit, set_spend_limit
+from usage.spending import names_of
 
 FIGURES = RateLimit.FIGURES
 PRESETS = Path(__file__).with_name("tier_presets.toml")
@@ -49,7 +50,11 @@ MOST = 10**12
 
 
 class Rule(NamedTuple):
-    """One limit as a request meets it: whose it is, for which models, and its figures; none of ``patterns`` is all."""
+    """
+    One limit as a request meets it: whose it is, with its name, for which models, and its figures.
+
+    None of ``patterns`` is all models.
+    """
 
     id: str
     scope: str
@@ -60,6 +65,7 @@ class Rule(NamedTuple):
     input_tokens: int | None
     output_tokens: int | None
     concurrent: int | None
+    name: str = ""
 
     def covers(self, names) -> bool:
         """Whether it is for a model that goes by ``names``."""
@@ -389,12 +395,14 @@ def _set_cap(organization, before, after, actor):
 
 
 def current_rules(organization=None) -> dict[tuple[str, int], tuple[Rule, ...]]:
-    """Every rule that holds, by whose it is, of one organization or of all; two queries."""
-    limits = RateLimit.objects.select_related("group").order_by("pk")
-    places = TierPlace.objects.select_related("tier")
+    """Every rule that holds, by whose it is, of one organization or of all, in a fixed number of queries."""
+    limits = RateLimit.objects.select_related("group", "organization").order_by("pk")
+    places = TierPlace.objects.select_related("tier", "organization")
     if organization is not None:
         limits, places = limits.filter(organization=organization), places.filter(organization=organization)
     found = {}
+    limits = list(limits)
+    names = names_of(limits)
     for limit in limits:
         patterns = tuple(limit.group.patterns) if limit.group_id else (_escaped(limit.model),) if limit.model else ()
         rule = Rule(
@@ -404,6 +412,7 @@ def current_rules(organization=None) -> dict[tuple[str, int], tuple[Rule, ...]]:
             patterns,
             limit.models_label,
             *(getattr(limit, name) for name in FIGURES),
+            name=names.get((limit.scope, limit.scope_id), ""),
         )
         found.setdefault((limit.scope, limit.scope_id), []).append(rule)
     for place in places:
@@ -413,7 +422,8 @@ def current_rules(organization=None) -> dict[tuple[str, int], tuple[Rule, ...]]:
             figures = (rate.get(name) for name in FIGURES)
             # The same on the next tier: what is used up stays used up.
             label = ", ".join(patterns)
-            rule = Rule(f"tier.{place.organization_id}.{label}", *scope, patterns, label, *figures)
+            name = place.organization.name
+            rule = Rule(f"tier.{place.organization_id}.{label}", *scope, patterns, label, *figures, name=name)
             found.setdefault(scope, []).append(rule)
     return {scope: tuple(rules) for scope, rules in found.items()}
 

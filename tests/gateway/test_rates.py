@@ -128,11 +128,11 @@ def test_a_limit_that_is_changed_keeps_what_was_used():
 
 
 def test_a_refusal_names_limit_scope_and_wait_in_the_reader_s_language():
-    limiter = limiter_of(rule("workspace", requests=1))
+    limiter = limiter_of(rule("workspace", requests=1, name="one"))
     admit(limiter)
     error = refused(limiter)
     assert error.message == (
-        "Rate limit reached (workspace): at most 1 requests a minute for every model. Try again in 60 s."
+        "Rate limit of requests a minute reached (workspace “one”): at most 1 for every model. Try again in 60 s."
     )
     assert header(error, b"retry-after") == b"60"
     assert header(error, b"x-ratelimit-remaining-requests") == b"0"
@@ -141,14 +141,33 @@ def test_a_refusal_names_limit_scope_and_wait_in_the_reader_s_language():
     for language in ("fr", "es"):
         spoken = error.speak(language).message
         assert "60" in spoken
+        assert "one" in spoken
         assert "Rate limit" not in spoken
+
+
+def test_a_refusal_quotes_the_models_of_the_limit():
+    limiter = limiter_of(rule("api_key", requests=1, name="ci", patterns=("m",), label="m"))
+    admit(limiter)
+    error = refused(limiter)
+    assert "(API key “ci”): at most 1 for “m”." in error.message
+    assert "pour «\u202fm\u202f»." in error.speak("fr").message
 
 
 def test_each_kind_says_what_it_counts():
     for figures, size, kind, word in (
-        ({"input_tokens": 15}, 10, "tokens", "15 input tokens a minute"),
-        ({"output_tokens": 300}, 10, "tokens", "300 output tokens a minute"),
-        ({"concurrent": 1}, 10, "requests", "1 requests at the same time"),
+        (
+            {"input_tokens": 15},
+            10,
+            "tokens",
+            "input tokens a minute reached (organization “”): at most 15 for",
+        ),
+        (
+            {"output_tokens": 300},
+            10,
+            "tokens",
+            "output tokens a minute reached (organization “”): at most 300 for",
+        ),
+        ({"concurrent": 1}, 10, "requests", "requests at the same time reached (organization “”): at most 1 for"),
     ):
         limiter = limiter_of(rule(**figures))
         admit(limiter, size=size)

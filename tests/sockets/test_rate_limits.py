@@ -140,7 +140,7 @@ def test_a_prompt_that_can_never_pass_is_tried_once(server, upstream, limited):
                 client.chat.completions.create(model="gpt-test", messages=text)
             else:
                 client.messages.create(model="gpt-test", max_tokens=10, messages=text)
-        assert "more than the limit of its API key ever allows at once: 100 a minute" in refused.value.message
+        assert "ever allows at once: 100 a minute for every model" in refused.value.message
         assert "retry-after" not in refused.value.response.headers
         assert refused.value.response.request.headers["x-stainless-retry-count"] == "0"
     assert upstream.requests == []
@@ -201,7 +201,7 @@ def test_a_limit_of_one_model_leaves_the_others_alone(server, upstream, limited)
     answers = [api.ask("gpt-test"), api.ask("gpt-test"), api.ask("claude-test")]
     api.close()
     assert [answer.status_code for answer in answers] == [200, 429, 200]
-    assert "for gpt-test" in answers[1].json()["error"]["message"]
+    assert "for “gpt-test”" in answers[1].json()["error"]["message"]
     assert "x-ratelimit-limit-requests" not in answers[2].headers
 
 

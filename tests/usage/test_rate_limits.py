@@ -153,14 +153,17 @@ def test_a_group_covers_what_its_patterns_match(organization):
     assert len(current_rules(organization)["organization", organization.pk]) == 1
 
 
-def test_the_rules_of_all_cost_two_queries(workspace, django_assert_num_queries):
+def test_the_rules_of_all_cost_four_queries(workspace, django_assert_num_queries):
     for number in range(3):
         group = set_model_group(organization=workspace.organization, name=f"g{number}", patterns=["a"])
         of_workspace(workspace, group=group, requests_per_minute=5)
+        key = make_api_key(workspace)
+        limit(workspace.organization, Scope.API_KEY, key.pk, requests_per_minute=1 + number)
         put_on_tier(organization=make_organization(), tier=tier("s", 1))
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(4):
         rules = current_rules()
     assert len(rules["workspace", workspace.pk]) == 3
+    assert {rule.name for rule in rules["workspace", workspace.pk]} == {workspace.name}
 
 
 # Tiers -----------------------------------------------------------------------------------------------------------
