@@ -23,7 +23,7 @@ def test_a_webhook_is_added_tested_disabled_and_deleted(owner_page):
     expect(owner_page.get_by_text("No messages yet")).to_be_visible()
     owner_page.get_by_role("button", name="Send a test").click()
     expect(owner_page.get_by_text("The address could not be reached.")).to_be_visible()
-    expect(owner_page.get_by_role("row", name="webhook.test")).to_contain_text("Given up")
+    expect(owner_page.get_by_role("row", name="webhook.test")).to_contain_text("Did not arrive")
     owner_page.get_by_role("button", name="More actions").click()
     owner_page.get_by_role("button", name="Disable").click()
     expect(owner_page.get_by_role("heading", level=1)).to_contain_text("Disabled")

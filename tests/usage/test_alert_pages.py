@@ -134,7 +134,10 @@ def test_a_test_shows_how_it_went(alice_client, workspace, alice, receiver):
     assert "The test arrived: answered 200" in page
     assert "webhook.test" in page
     receiver.status = 500
-    assert "It answered 500" in alice_client.post(url("webhook_test", webhook.uid)).text
+    page = alice_client.post(url("webhook_test", webhook.uid)).text
+    assert "It answered 500" in page
+    assert "Did not arrive" in page
+    assert "Given up" not in page
     for _ in range(3):
         alice_client.post(url("webhook_test", webhook.uid))
     assert alice_client.post(url("webhook_test", webhook.uid)).status_code == 429
