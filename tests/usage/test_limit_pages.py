@@ -480,7 +480,7 @@ def test_a_limit_is_removed_after_a_question(alice_client, workspace, alice, bob
     ask(found, bob)
     page = words(alice_client.get(url("limit_remove", workspace, found.uid)).text)
     assert "From the next second on nothing is refused for it." in page
-    assert "1 wish for more that waits goes with it." in page
+    assert "1 request for more that waits goes with it." in page
     assert SpendLimit.objects.exists()
     response = alice_client.post(url("limit_remove", workspace, found.uid), headers=HTMX)
     assert response["HX-Trigger"] == "limits-changed"

@@ -427,7 +427,7 @@ def increase_answer(request, workspace_slug, increase_uid):
     (standing,) = limit_queries.standings(organization, [limit], known)
     context = {
         "section": "limits",
-        "title": _("Answer a wish for more"),
+        "title": _("Answer a request for more"),
         "form": form,
         "increase": increase,
         "limit": limit,
