@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Min, Sum
+from django.db.models import Case, F, Min, OuterRef, Sum, When
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -32,7 +32,6 @@ from usage.models import (
     UsageTier,
 )
 from usage.spend_limits import remove_spend_limit, set_spend_limit
-from usage.spending import names_of
 
 FIGURES = RateLimit.FIGURES
 PRESETS = Path(__file__).with_name("tier_presets.toml")
@@ -395,14 +394,17 @@ def _set_cap(organization, before, after, actor):
 
 
 def current_rules(organization=None) -> dict[tuple[str, int], tuple[Rule, ...]]:
-    """Every rule that holds, by whose it is, of one organization or of all, in a fixed number of queries."""
-    limits = RateLimit.objects.select_related("group", "organization").order_by("pk")
+    """Every rule that holds, by whose it is, of one organization or of all; two queries."""
+    named = Case(
+        When(scope=Scope.WORKSPACE, then=Workspace.objects.filter(pk=OuterRef("scope_id")).values("name")),
+        When(scope=Scope.API_KEY, then=ApiKey.objects.filter(pk=OuterRef("scope_id")).values("name")),
+        default=F("organization__name"),
+    )
+    limits = RateLimit.objects.select_related("group").annotate(name=named).order_by("pk")
     places = TierPlace.objects.select_related("tier", "organization")
     if organization is not None:
         limits, places = limits.filter(organization=organization), places.filter(organization=organization)
     found = {}
-    limits = list(limits)
-    names = names_of(limits)
     for limit in limits:
         patterns = tuple(limit.group.patterns) if limit.group_id else (_escaped(limit.model),) if limit.model else ()
         rule = Rule(
@@ -412,7 +414,7 @@ def current_rules(organization=None) -> dict[tuple[str, int], tuple[Rule, ...]]:
             patterns,
             limit.models_label,
             *(getattr(limit, name) for name in FIGURES),
-            name=names.get((limit.scope, limit.scope_id), ""),
+            name=limit.name or "",
         )
         found.setdefault((limit.scope, limit.scope_id), []).append(rule)
     for place in places:

@@ -61,7 +61,7 @@ class Spending:
 def load() -> dict[int, Spending]:
     """What each organization with a hard limit may spend, by its id, in a fixed number of queries."""
     rows = list(SpendLimit.objects.filter(is_hard=True).select_related("organization").order_by("pk"))
-    names = names_of(rows)
+    names = _names(rows)
     grouped = {}
     for row in rows:
         limit = Limit(
@@ -87,8 +87,8 @@ def load() -> dict[int, Spending]:
     }
 
 
-def names_of(rows):
-    """What people call the scopes of limits, by scope and id: a query a kind; rows come with their organization."""
+def _names(rows):
+    """What people call the scopes of limits."""
     names = {(Scope.ORGANIZATION.value, row.organization_id): row.organization.name for row in rows}
     for scope, model, column in (
         (Scope.WORKSPACE, Workspace, "name"),
