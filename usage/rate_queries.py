@@ -82,10 +82,11 @@ def groups_of(organization):
 
 def is_known(organization, name):
     """Whether clients of the organization can ask for ``name``: that of a model, or of a route."""
-    return name in model_names(organization) or ModelRoute.objects.filter(organization=organization, name=name).exists()
+    return name in model_names(organization)
 
 
 def model_names(organization):
-    """What clients of the organization ask for, by name."""
+    """What clients of the organization ask for, models and routes, by name."""
     models = ProviderModel.objects.filter(organization=organization, removed_at=None, provider__removed_at=None)
-    return list(models.order_by("public_name").values_list("public_name", flat=True).distinct())
+    routes = ModelRoute.objects.filter(organization=organization)
+    return sorted({*models.values_list("public_name", flat=True), *routes.values_list("name", flat=True)})
