@@ -26,6 +26,7 @@ from usage.models import LedgerPeriod, LimitAlert, MailDelivery, Scope, SpendLim
 FULL = 100
 PASSED, REFUSING, RESOLVED = "spend_limit.threshold_passed", "spend_limit.refusing", "spend_limit.resolved"
 PERIOD_ENDED, RAISED, REMOVED = "period_ended", "amount_raised", "limit_removed"
+ALL_SPENT, TOO_LITTLE_LEFT = "all_spent", "too_little_left"
 
 
 class Subject(NamedTuple):
@@ -47,6 +48,18 @@ class News(NamedTuple):
     spent_nanos: int
     amount_nanos: int
     because: str = ""
+
+    @property
+    def is_short(self):
+        """Whether a request was refused although not all is spent: it may cost more than is left."""
+        return self.event == REFUSING and self.spent_nanos < self.amount_nanos
+
+    @property
+    def reason(self):
+        """Why it is told, where that is not just a threshold."""
+        if self.event == REFUSING:
+            return TOO_LITTLE_LEFT if self.is_short else ALL_SPENT
+        return self.because
 
 
 # Noticing --------------------------------------------------------------------------------------------------------
@@ -300,7 +313,7 @@ def headline(news, subject, currency) -> str:
         "limit": rate(news.amount_nanos, news.limit.period, currency),
         "percent": percent(news.threshold),
     }
-    if news.event == REFUSING and news.spent_nanos < news.amount_nanos:
+    if news.is_short:
         return _("%(who)s was refused a request: it may cost more than is left of %(limit)s") % values
     if news.event == REFUSING:
         return _("%(who)s has used up %(limit)s: requests are refused") % values
@@ -348,14 +361,14 @@ def _data(news, organization, subjects):
         },
         "period_start": _instant(book.start),
         "period_end": _instant(book.end),
-        "threshold_percent": news.threshold,
+        "threshold_percent": None if news.is_short else news.threshold,
         "currency": organization.currency,
         "spent": _decimal(news.spent_nanos),
         "amount": _decimal(news.amount_nanos),
         "spent_nanos": news.spent_nanos,
         "amount_nanos": news.amount_nanos,
     }
-    return data | ({"because": news.because} if news.because else {})
+    return data | ({"because": news.reason} if news.reason else {})
 
 
 def _instant(moment):

@@ -58,4 +58,6 @@ def test_who_manages_is_told_that_a_limit_refuses(upstream, tmp_path):
     assert (message["type"], message["data"]["amount"]) == ("spend_limit.refusing", "0.000400000")
     recipients, mail = mails.messages[0]
     assert recipients == ["owner@example.org"]
-    assert "was refused a request" in mail["subject"]
+    # How much was spent before every process knew the limit is not known.
+    said = {"too_little_left": "was refused a request", "all_spent": "has used up"}
+    assert said[message["data"]["because"]] in mail["subject"]

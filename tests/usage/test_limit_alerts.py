@@ -124,8 +124,11 @@ def test_one_that_refused_too_large_a_request_is_told_again_when_nothing_is_left
     spend(workspace, 9 * EURO)
     assert evaluate() == 1
     assert evaluate() == 0
-    told = [(event["type"], event["data"]["spent"]) for event in events()]
-    assert told == [("spend_limit.refusing", "1.000000000"), ("spend_limit.refusing", "10.000000000")]
+    told = [(event["type"], *map(event["data"].get, ("because", "threshold_percent", "spent"))) for event in events()]
+    assert told == [
+        ("spend_limit.refusing", "too_little_left", None, "1.000000000"),
+        ("spend_limit.refusing", "all_spent", 100, "10.000000000"),
+    ]
 
 
 def test_a_refusal_by_a_limit_that_nobody_spent_under_is_told(workspace, webhook):
@@ -153,9 +156,9 @@ def test_what_was_raised_is_resolved_and_told_again_when_it_is_passed_again(work
     assert alerts() == [(80, True), (100, True)]
     told = [(event["type"], event["data"].get("because"), event["data"]["amount"]) for event in events()]
     assert told == [
-        ("spend_limit.refusing", None, "10.000000000"),
+        ("spend_limit.refusing", "all_spent", "10.000000000"),
         ("spend_limit.resolved", "amount_raised", "12.000000000"),
-        ("spend_limit.refusing", None, "12.000000000"),
+        ("spend_limit.refusing", "all_spent", "12.000000000"),
     ]
 
 
@@ -175,7 +178,7 @@ def test_a_limit_that_is_removed_ends_its_alerts(workspace, webhook, alice):
     spend(workspace, EURO)
     evaluate()
     remove_spend_limit(limit=row, actor=alice)
-    assert [event["data"].get("because") for event in events()] == [None, "limit_removed"]
+    assert [event["data"].get("because") for event in events()] == ["all_spent", "limit_removed"]
     assert evaluate() == 0
 
 
