@@ -34,7 +34,7 @@ def credential_state(provider):
 
 
 def providers_for_list(organization):
-    """Every current provider with ``model_count``, ``unpriced_count`` and ``credential_state``, in a fixed number of queries."""
+    """Every current provider with ``model_count``, ``unpriced_count`` and ``credential_state``, in few queries."""
     providers = organization.providers.current()
     listed = list(providers.annotate(model_count=Count("models", filter=Q(models__removed_at=None))))
     prices = list(priced_in(organization).values_list("provider_id", "price_currency"))

@@ -71,7 +71,7 @@ def test_no_part_of_the_envelope_can_be_cut_off(provider):
 
 def test_halves_of_two_envelopes_do_not_fit(provider):
     other = credentials.seal("another", provider=provider)
-    provider.sealed_credential = bytes(provider.sealed_credential)[: HEAD] + other[HEAD :]
+    provider.sealed_credential = bytes(provider.sealed_credential)[:HEAD] + other[HEAD:]
     with pytest.raises(CredentialUnreadable):
         credentials.unseal(provider)
 
@@ -91,7 +91,7 @@ def test_a_rewrap_changes_the_wrapping_alone_and_lets_the_old_key_go(provider, s
 
     provider.sealed_credential = credentials.rewrap(provider)
 
-    assert provider.sealed_credential[HEAD :] == sealed[HEAD :]
+    assert provider.sealed_credential[HEAD:] == sealed[HEAD:]
     assert credentials.is_on_newest_key(provider.sealed_credential)
     settings.CREDENTIAL_KEYS = new
     assert credentials.unseal(provider).reveal() == TEXT
