@@ -12,10 +12,6 @@ import time
 
 import msgspec
 import structlog
-from redis.asyncio import ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
 
 from gateway import metrics
 from gateway.buckets import SCRIPT
@@ -112,6 +108,15 @@ class SharedRates:
     """The exchange with the server. ``is_up`` says whether requests may ask it, ``processes`` how many there are."""
 
     def __init__(self, url, uid, prefix, *, patience=PATIENCE):
+        # Here, as it takes seven megabytes that only who has such a server needs.
+        from redis.asyncio import ConnectionPool
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+        from redis.exceptions import NoScriptError, RedisError
+
+        # uvloop raises the last where the server's end was closed in the middle of a command.
+        self._failures = RedisError, OSError, RuntimeError
+        self._no_script = NoScriptError
         self._pool = ConnectionPool.from_url(
             url, retry=Retry(NoBackoff(), 0), socket_timeout=None, socket_connect_timeout=None, max_connections=4
         )
@@ -217,8 +222,7 @@ class SharedRates:
             waited = began - min((ask.since for ask in asks), default=began)
             async with asyncio.timeout(max(patience - waited, 0.005)):
                 reply = await self._send(batch.command())
-        except (RedisError, OSError, TimeoutError, RuntimeError) as error:
-            # uvloop raises the last where the server's end was closed in the middle of a command.
+        except (*self._failures, TimeoutError) as error:
             self._lose(error)
             self._fail(asks)
             batch.undo()
@@ -283,7 +287,7 @@ class SharedRates:
         await connection.send_command("EVALSHA", self._sha, *command, check_health=False)
         try:
             return await connection.read_response(disconnect_on_error=True)
-        except NoScriptError:
+        except self._no_script:
             # A server that has begun anew.
             self._sha = None
             return await self._send(command)
@@ -308,6 +312,6 @@ class SharedRates:
     async def _hang_up(self):
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(RedisError, OSError, RuntimeError):
+            with contextlib.suppress(*self._failures):
                 await connection.disconnect(nowait=True)
                 await self._pool.release(connection)
