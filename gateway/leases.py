@@ -477,6 +477,8 @@ class Leases:
                     self._returning.add(account)
                 elif wall >= account.end + FORGET_SECONDS and not account.held:
                     del self.accounts[key]
+                    self._unsure.discard(account)
+                    self._low.discard(account)
                 continue
             if account.runs_low:
                 self._low.add(account)

@@ -379,3 +379,21 @@ def test_what_cost_more_than_it_could_gives_nobody_more_to_spend(workspace):
     run(story())
     assert ledger_differences() == []
     assert not SpendLease.objects.filter(remaining_nanos__lt=0).exists()
+
+
+def test_an_interval_that_is_long_over_is_forgotten_even_if_the_ledger_never_answered(workspace):
+    limit(workspace, 1_000)
+
+    async def story():
+        async with World("one") as (one,):
+            moment = timezone.now() - datetime.timedelta(days=62)
+            start, end = calendar_of("UTC").interval("month", moment)
+            over = one.account(key_of(workspace)._replace(start=start, end=end), calendar_of("UTC"))
+            one._unsure.add(over)
+            one._low.add(over)
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            assert await one.reserve_or_wait((account,), 100)
+            assert set(one.accounts.values()) == {account}
+            assert not one._unsure
+
+    run(story())
