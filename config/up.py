@@ -25,8 +25,12 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from config.child import GRACE
+
 ROOT = Path(__file__).resolve().parent.parent
 BACKLOG = 2048
+# The children of a supervisor that was killed hold its port until they have seen it.
+PORT_SECONDS = GRACE + 1
 # How long answers that are under way may take at the end, and what else a process has to do then.
 DRAIN_SECONDS = 25
 FAREWELL_SECONDS = 5
@@ -407,7 +411,7 @@ def listen(host, port):
         ]
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        bind(listener, address)
         listener.listen(BACKLOG)
     except socket.gaierror:
         raise Stop(f"There is no address {host} to listen on: choose one of this machine with --host.") from None
@@ -420,6 +424,21 @@ def listen(host, port):
             f"Comptoir cannot listen on {host}, port {port} ({error.strerror}): see --host and --port."
         ) from None
     return listener
+
+
+def bind(listener, address):
+    """Bind a socket, once what is ending has let go of its address."""
+    deadline, is_told = time.monotonic() + PORT_SECONDS, False
+    while True:
+        try:
+            return listener.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+        if not is_told:
+            is_told = True
+            say(f"Port {address[1]} is taken; waiting up to {PORT_SECONDS} seconds for it.")
+        time.sleep(0.1)
 
 
 def address_of(host, listener):

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import termios
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -316,8 +317,8 @@ def test_two_that_start_at_once_on_an_empty_database_prepare_it_once(tmp_path, d
 # What goes wrong -------------------------------------------------------------------------------------------------
 
 
-def refused(server, **environment):
-    """The one line with which a start ends that cannot be."""
+def refused(server, *, lines=1, **environment):
+    """The line with which a start ends that cannot be, the last of so many ``lines``."""
     done = subprocess.run(
         [sys.executable, "-m", "config.up", *server.arguments],
         cwd=ROOT,
@@ -328,19 +329,28 @@ def refused(server, **environment):
     )
     assert done.returncode == 1
     assert done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
-    return lines[0]
+    said = done.stderr.splitlines()
+    assert len(said) == lines, done.stderr
+    return said[-1]
 
 
 def test_a_taken_port_is_named(server):
     with socket.socket() as other:
         other.bind(("127.0.0.1", server.port))
         other.listen()
-        line = refused(server)
+        line = refused(server, lines=2)
     assert (
         line == f"Port {server.port} on 127.0.0.1 is taken: choose another with --port, or end the program that has it."
     )
+
+
+def test_a_port_that_is_still_being_let_go_of_is_waited_for(server):
+    other = socket.socket()
+    other.bind(("127.0.0.1", server.port))
+    other.listen()
+    threading.Timer(1.5, other.close).start()
+    with server:
+        assert f"Port {server.port} is taken; waiting up to 6 seconds for it." in server.log
 
 
 def test_a_data_folder_that_cannot_be_written_is_named(server, tmp_path):
