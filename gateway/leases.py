@@ -43,6 +43,9 @@ AGAIN_SECONDS = 0.06
 LEAST_PAUSE = 0.01
 SETTLING_SECONDS = 0.15
 LONGEST_WAIT = 2.0
+# A ledger that takes long to answer is waited for; of one that is away no more is expected.
+PATIENCE = 10.0
+PATIENCE_WHILE_AWAY = 2.5
 # A clock that goes on while the machine sleeps, where there is one.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -155,6 +158,8 @@ class Waiter:
     nanos: int
     answer: asyncio.Future
     since: float = field(default_factory=time.monotonic)
+    # When the ledger said first that there is not enough, and how often it did.
+    short_at: float = 0.0
     looks: int = 0
 
 
@@ -175,8 +180,20 @@ class Leases:
         self._looked_at = float("-inf")
         self._recall = asyncio.Event()
         self._renewed_at = float("-inf")
-        self._is_registered = False
-        self.failing = False
+        self._is_registered = self._has_drawn = False
+        # Exchanges in a row without an answer, and since when one is under way.
+        self._failures = 0
+        self._asked_at = None
+
+    @property
+    def failing(self):
+        """Whether the ledger did not answer when it was asked last, or does not now."""
+        return self._failures > 0 or self._is_away
+
+    @property
+    def _is_away(self):
+        """Whether the ledger failed more than once in a row, or has said nothing for as long as one waits for it."""
+        return self._failures > 1 or (self._asked_at is not None and time.monotonic() - self._asked_at > PATIENCE)
 
     # Requests -----------------------------------------------------------------------------------------------------
 
@@ -222,7 +239,7 @@ class Leases:
         self.waiting.append(waiter)
         self._wake.set()
         try:
-            async with asyncio.timeout(LONGEST_WAIT + 0.5):
+            async with asyncio.timeout(PATIENCE_WHILE_AWAY if self._is_away else PATIENCE):
                 return await waiter.answer
         except TimeoutError:
             self._take_back(waiter)
@@ -261,8 +278,9 @@ class Leases:
 
     # Life ---------------------------------------------------------------------------------------------------------
 
-    def start(self):
-        self._task = asyncio.create_task(self._run())
+    def start(self, *, is_limited=False):
+        """Begin; where there are limits at all, the way to the ledger is made before a request needs it."""
+        self._task = asyncio.create_task(self._run(is_limited))
         self._recaller = asyncio.create_task(self._listen())
 
     async def stop(self):
@@ -277,8 +295,8 @@ class Leases:
 
         Whether nothing is held any more; else it is returned when the journal has been taken over.
         """
-        is_returned = not self._is_registered
-        if is_settled and self._is_registered:
+        is_returned = not self._has_drawn
+        if is_settled and self._has_drawn:
             try:
                 self._executor.submit(ledger.close_process, self.uid).result(timeout=RETURN_TIMEOUT)
                 is_returned = True
@@ -292,7 +310,13 @@ class Leases:
         """Look at once whether others ask for what lies idle here."""
         self._recall.set()
 
-    async def _run(self):
+    async def _run(self, is_limited):
+        if is_limited:
+            # Else the first who wait would wait for the connection, too.
+            now = _now()
+            with contextlib.suppress(Error):
+                await self._in_thread(self._enter)
+                self._renewed_at = now
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), AGAIN_SECONDS if self.waiting else HOUSE_SECONDS)
@@ -348,6 +372,7 @@ class Leases:
         if not ahead and not returns and not renews:
             return
         wants = [Want(tuple(account.key for account in waiter.accounts), waiter.nanos) for waiter in waiting]
+        self._asked_at = time.monotonic()
         try:
             short, grants = await self._in_thread(self._exchange, returns, wants, ahead, renews)
         except Error as error:
@@ -355,9 +380,11 @@ class Leases:
             self._unsure |= {self.accounts[key] for key in ahead}
             self._failed(error)
             return
-        if self.failing:
+        finally:
+            self._asked_at = None
+        if self._failures:
             log.info("ledger answers again")
-            self.failing = False
+            self._failures = 0
         if renews:
             self._renewed_at = now
         for key, grant in grants.items():
@@ -424,23 +451,35 @@ class Leases:
     def _exchange(self, returns, wants, ahead, renews):
         """In the thread of the database."""
         if not self._is_registered:
-            ledger.register(uid=self.uid, host=socket.gethostname(), pid=os.getpid())
-            self._is_registered = True
+            self._enter()
         elif renews:
             ledger.renew(self.uid)
             ledger.mark_orphans()
         if returns:
             ledger.give_back(returns)
-        return ledger.draw(self.uid, wants, ahead) if ahead else ([], {})
+        if not ahead:
+            return [], {}
+        self._has_drawn = True
+        return ledger.draw(self.uid, wants, ahead)
+
+    def _enter(self):
+        """In the thread of the database, too: make its connection, and tell the ledger of this process."""
+        ledger.register(uid=self.uid, host=socket.gethostname(), pid=os.getpid())
+        self._is_registered = True
 
     def _failed(self, error):
-        """The ledger did not answer: what it did is not known, and its next answer says it."""
-        if not self.failing:
+        """
+        The ledger did not answer: what it did is not known, and its next answer says it.
+
+        Once may be a lock that was held for long or a connection that broke; who waits then, waits for another try.
+        """
+        if not self._failures:
             log.error("ledger does not answer; what was drawn ahead goes on", error=str(error).strip())
-        self.failing = True
+        self._failures += 1
         metrics.LEDGER_FAILURES.inc()
         for waiter in self.waiting:
-            if time.monotonic() - waiter.since > LONGEST_WAIT / 2 and not waiter.answer.done():
+            waited = time.monotonic() - waiter.since
+            if self._is_away and waited > LONGEST_WAIT / 2 and not waiter.answer.done():
                 waiter.answer.set_exception(Unavailable())
 
     def _answer(self, waiter, key, grants):
@@ -451,6 +490,7 @@ class Leases:
             waiter.answer.set_result(reservation)
         elif key is not None:
             waiter.looks += 1
+            waiter.short_at = waiter.short_at or time.monotonic()
             if self._is_final(grants[key], waiter):
                 room = min(grants[account.key].free + max(account.free, 0) for account in limited)
                 waiter.answer.set_exception(Exhausted(key, grants[key], room))
@@ -458,7 +498,7 @@ class Leases:
 
     def _is_final(self, grant, waiter):
         """Whether nobody will give back enough for the one who waits."""
-        waited = time.monotonic() - waiter.since
+        waited = time.monotonic() - waiter.short_at
         if waiter.nanos > grant.amount - grant.settled or waited >= LONGEST_WAIT:
             return True
         # What others hold belongs to requests under way; one that ends now is seen at the second look.

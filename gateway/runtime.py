@@ -49,7 +49,7 @@ class Runtime:
         await asyncio.gather(self.keeper.start(), asyncio.to_thread(resolve_own_endpoints))
         await self.rates.start()
         self.drainer.start()
-        self.leases.start()
+        self.leases.start(is_limited=bool(self.keeper.current.spending))
         self.listener.start()
         self.alerts.start()
         self.housekeeping.start()

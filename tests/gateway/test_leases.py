@@ -1,8 +1,10 @@
 import asyncio
 import datetime
+import threading
 import time
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from gateway import leases as module
@@ -153,7 +155,6 @@ def test_a_limit_that_is_gone_stops_nobody(workspace):
 
 def test_a_ledger_that_does_not_answer_leaves_what_is_at_hand(workspace, monkeypatch):
     limit(workspace, 100_000)
-    from django.db import OperationalError
 
     async def story():
         async with World("one") as (one,):
@@ -177,10 +178,128 @@ def test_a_ledger_that_does_not_answer_leaves_what_is_at_hand(workspace, monkeyp
     run(story())
 
 
+def test_a_ledger_that_takes_long_to_answer_refuses_nobody(workspace, monkeypatch):
+    limit(workspace, 100_000)
+    draw = ledger.draw
+
+    def slow(*arguments):
+        time.sleep(0.8)
+        return draw(*arguments)
+
+    monkeypatch.setattr(ledger, "draw", slow)
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.1)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            assert await one.reserve_or_wait((account,), 100)
+            assert not one.failing
+
+    run(story())
+
+
+def test_one_exchange_that_fails_late_refuses_nobody(workspace, monkeypatch):
+    limit(workspace, 100_000)
+    draw = ledger.draw
+
+    def locked(*_):
+        monkeypatch.setattr(ledger, "draw", draw)
+        time.sleep(0.3)
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(ledger, "draw", locked)
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.2)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            assert await one.reserve_or_wait((account,), 100)
+
+    run(story())
+
+
+def test_a_ledger_that_says_nothing_is_away_after_a_while(workspace, monkeypatch):
+    limit(workspace, 100_000)
+    draw, ended = ledger.draw, threading.Event()
+
+    def hanging(*arguments):
+        ended.wait(10)
+        return draw(*arguments)
+
+    monkeypatch.setattr(ledger, "draw", hanging)
+    monkeypatch.setattr(module, "PATIENCE", 0.4)
+    monkeypatch.setattr(module, "PATIENCE_WHILE_AWAY", 0.05)
+
+    async def story():
+        async with World("one") as (one,):
+            account = one.account(key_of(workspace), calendar_of("UTC"))
+            for least, most in ((0.4, 2.0), (0.05, 0.35)):
+                began = time.monotonic()
+                with pytest.raises(Unavailable):
+                    await one.reserve_or_wait((account,), 100)
+                assert least <= time.monotonic() - began < most
+            assert one.failing
+            ended.set()
+            monkeypatch.setattr(module, "PATIENCE_WHILE_AWAY", 10.0)
+            assert await one.reserve_or_wait((account,), 100)
+            assert not one.failing
+
+    run(story())
+
+
+def test_who_waited_long_for_the_first_answer_has_what_lies_idle_elsewhere_yet(workspace, monkeypatch):
+    limit(workspace, 10_000)
+    draw = ledger.draw
+
+    async def story():
+        async with World("one", "two") as (one, two):
+            first = one.account(key_of(workspace), calendar_of("UTC"))
+            one.settle(await one.reserve_or_wait((first,), 100), 0)
+            assert first.free > 1_000
+            second = two.account(key_of(workspace), calendar_of("UTC"))
+
+            def slow_at_first(*arguments):
+                monkeypatch.setattr(ledger, "draw", draw)
+                found = draw(*arguments)
+                time.sleep(0.8)
+                return found
+
+            monkeypatch.setattr(module, "LONGEST_WAIT", 0.75)
+            monkeypatch.setattr(module, "RECALL_SECONDS", 0.01)
+            monkeypatch.setattr(ledger, "draw", slow_at_first)
+            # The other one looks only after it has answered.
+            monkeypatch.setattr(ledger, "recalled", lambda uid: [])
+            asking = asyncio.create_task(two.reserve_or_wait((second,), 10_000))
+            await asyncio.sleep(0.85)
+            monkeypatch.undo()
+            one.recall()
+            assert await asking
+
+    run(story())
+
+
+def test_the_way_to_the_ledger_is_made_before_anybody_waits(workspace):
+    limit(workspace, 1_000)
+
+    async def story():
+        one, two = Leases("one"), Leases("two")
+        one.start(is_limited=True)
+        two.start()
+        until = time.monotonic() + 5
+        while not await asyncio.to_thread(GatewayProcess.objects.exists):
+            assert time.monotonic() < until
+            await asyncio.sleep(0.01)
+        for process in (one, two):
+            await process.stop()
+            assert await asyncio.to_thread(process.close, is_settled=False)
+
+    run(story())
+    # Where nothing limits, nobody needs a connection for it.
+    assert [process.uid for process in GatewayProcess.objects.all()] == ["one"]
+
+
 def test_a_grant_whose_answer_was_lost_is_found_again(workspace, monkeypatch):
     limit(workspace, 1_000)
-    from django.db import OperationalError
-
     draw = ledger.draw
 
     async def story():
