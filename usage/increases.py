@@ -23,7 +23,7 @@ def request_increase(*, limit, amount_nanos, until, reason, requested_by) -> Lim
     A person has one wish for a limit at a time. Raises ``ValidationError``.
     """
     # Whoever asks twice at once waits here for their first wish.
-    SpendLimit.objects.select_for_update().get(pk=limit.pk)
+    _hold(limit.pk)
     _check(amount_nanos, until)
     if waiting_increase(limit, requested_by):
         raise ValidationError(_("You have asked for more here already; that waits for an answer."))
@@ -59,7 +59,7 @@ def approve_increase(*, increase, amount_nanos, until, answer="", actor) -> Spen
     """
     increase = _pending(increase)
     _check(amount_nanos, until)
-    limit = SpendLimit.objects.select_for_update().get(pk=increase.spend_limit_id)
+    limit = increase.spend_limit
     limit.raised_nanos, limit.raised_until = amount_nanos, until
     limit.save(update_fields=["raised_nanos", "raised_until"])
     recall(limit)
@@ -96,10 +96,21 @@ def deny_increase(*, increase, answer="", actor):
 
 def _pending(increase):
     """The wish as it stands, locked; two people cannot answer it."""
+    # The limit first, as who removes it does.
+    limit = _hold(increase.spend_limit_id)
     increase = LimitIncrease.objects.select_for_update().get(pk=increase.pk)
+    increase.spend_limit = limit
     if increase.state != LimitIncrease.State.PENDING:
         raise ValidationError(ANSWERED)
     return increase
+
+
+def _hold(limit_id):
+    """The limit as it is now, which nobody changes or removes before the transaction ends."""
+    limit = SpendLimit.objects.select_for_update(of=["self"]).select_related("organization").filter(pk=limit_id).first()
+    if limit is None:
+        raise ValidationError(_("The limit has been removed meanwhile."))
+    return limit
 
 
 def _check(amount_nanos, until):

@@ -73,15 +73,34 @@ def evaluate(now=None) -> int:
         by_organization[limit.organization_id][0].append((limit, book_id, spent))
     open_alerts = LimitAlert.objects.filter(resolved_at=None).select_related("spend_limit", "ledger_period")
     for alert in open_alerts.order_by("pk"):
-        if because := _resolved_because(alert, now):
-            by_organization[alert.spend_limit.organization_id][1].append((alert, because))
+        if _resolved_because(alert, alert.spend_limit, now):
+            by_organization[alert.spend_limit.organization_id][1].append(alert)
     told = 0
     for organization_id, (passed, over) in by_organization.items():
         with transaction.atomic():
-            news = [*_resolve(over, now), *_raise(passed, now)]
+            limits = _held({limit.pk for limit, *_book in passed} | {alert.spend_limit_id for alert in over})
+            news = [*_resolve(_still_over(over, limits, now), now), *_raise(_still_passed(passed, limits), now)]
             _tell(organization_id, news)
             told += len(news)
     return told
+
+
+def _held(ids):
+    """The limits as they are now, by id; none is changed or removed before the transaction ends."""
+    found = SpendLimit.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+    return {limit.pk: limit for limit in found}
+
+
+def _still_passed(passed, limits):
+    return [(limits[limit.pk], *book) for limit, *book in passed if limit.pk in limits]
+
+
+def _still_over(over, limits, now):
+    for alert in over:
+        limit = limits.get(alert.spend_limit_id)
+        if limit is not None and (because := _resolved_because(alert, limit, now)):
+            alert.spend_limit = limit
+            yield alert, because
 
 
 @transaction.atomic
@@ -91,9 +110,10 @@ def note_refusal(key) -> bool:
 
     What is left may be too little for a request although nothing was spent beyond the limit.
     """
-    limit = SpendLimit.objects.filter(
+    found = SpendLimit.objects.filter(
         organization=key.organization_id, scope=key.scope, scope_id=key.scope_id, period=key.period, is_hard=True
-    ).first()
+    )
+    limit = found.select_for_update(no_key=True).first()
     if limit is None:
         return False
     book, _made = LedgerPeriod.objects.get_or_create(
@@ -115,7 +135,7 @@ def note_refusal(key) -> bool:
 
 
 def close(limit):
-    """Resolve what is open of a limit that is about to be removed; its alerts go with it."""
+    """Resolve what is open of a limit, which must be held, before it is removed; its alerts go with it."""
     alerts = limit.alerts.filter(resolved_at=None).select_related("spend_limit", "ledger_period")
     news = _resolve([(alert, REMOVED) for alert in alerts], timezone.now())
     _tell(limit.organization_id, news)
@@ -199,8 +219,8 @@ def _fill(limit, book_id, spent, amount):
     return bool(alert.update(spent_nanos=spent, amount_nanos=amount))
 
 
-def _resolved_because(alert, now):
-    limit, book = alert.spend_limit, alert.ledger_period
+def _resolved_because(alert, limit, now):
+    book = alert.ledger_period
     if book.end <= now:
         return PERIOD_ENDED
     amount = limit.amount_at(now)
@@ -336,7 +356,7 @@ def _tell(organization_id, news):
         return
     organization = Organization.objects.get(pk=organization_id)
     subjects = subjects_of([each.limit for each in news])
-    for webhook in organization.webhooks.filter(disabled_at=None):
+    for webhook in webhooks.held(organization.webhooks.filter(disabled_at=None)):
         webhook.organization = organization
         for each in news:
             webhooks.enqueue(webhook, each.event, _data(each, organization, subjects))

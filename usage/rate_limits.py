@@ -84,6 +84,8 @@ def set_rate_limit(*, organization, scope, scope_id, model="", group=None, actor
     ``figures`` are any of ``FIGURES``; those that are not named stay as they are, ``None`` lifts one. Raises
     ``ValidationError`` for what is no limit, and for one of a workspace or key above what stands over it.
     """
+    if group is not None and not ModelGroup.objects.select_for_update(no_key=True).filter(pk=group.pk).first():
+        raise ValidationError(_("The group of models has been removed meanwhile."))
     where = {"organization": organization, "scope": scope, "scope_id": scope_id, "model": model, "group": group}
     limit = RateLimit.objects.select_for_update().filter(**where).first()
     action = "rate_limit.changed" if limit else "rate_limit.set"
@@ -218,11 +220,14 @@ def set_model_group(*, organization, name, patterns, actor=None) -> ModelGroup:
 
 @transaction.atomic
 def remove_model_group(*, group, actor=None):
-    """Forget a group, and the limits that are for it."""
+    """Forget a group, and the limits that are for it; removing it twice changes nothing."""
+    # Held, so that nobody sets a limit for it meanwhile.
+    if not ModelGroup.objects.select_for_update().filter(pk=group.pk).first():
+        return
     audit.record(
         organization=group.organization, actor=actor, action="model_group.removed", target=group, before=group.patterns
     )
-    group.delete()
+    ModelGroup.objects.filter(pk=group.pk).delete()
     bump_revision()
 
 

@@ -64,7 +64,14 @@ def set_spend_limit(
 
 @transaction.atomic
 def remove_spend_limit(*, limit, actor=None):
-    """Let the limit's scope spend without it; what the organization's tier has as a cap a month takes its place."""
+    """
+    Let the limit's scope spend without it; what the organization's tier has as a cap a month takes its place.
+
+    Removing it twice changes nothing.
+    """
+    # Held, so that nobody raises an alert of it, or asks for more of it, meanwhile.
+    if not SpendLimit.objects.select_for_update().filter(pk=limit.pk).first():
+        return
     cap = cap_of(limit.organization, limit.scope, limit.period)
     if cap is not None:
         set_spend_limit(

@@ -74,8 +74,8 @@ def create_webhook(*, organization, url, actor) -> tuple[Webhook, str]:
 
 @transaction.atomic
 def rotate_secret(*, webhook, actor) -> str:
-    """A new secret, shown this once; the one that it had signs beside it for a day."""
-    webhook.refresh_from_db(from_queryset=Webhook.objects.select_for_update().select_related("organization"))
+    """A new secret, shown this once; the one that it had signs beside it for a day. Raises ``Webhook.DoesNotExist``."""
+    _hold(webhook)
     secret = _new_secret()
     webhook.sealed_previous, webhook.previous_until = webhook.sealed_secret, timezone.now() + OVERLAP
     webhook.sealed_secret = _seal(secret, webhook)
@@ -86,7 +86,8 @@ def rotate_secret(*, webhook, actor) -> str:
 
 @transaction.atomic
 def disable_webhook(*, webhook, actor):
-    """Send it nothing until it is enabled again, nor what waits for it now."""
+    """Send it nothing until it is enabled again, nor what waits for it now. Raises ``Webhook.DoesNotExist``."""
+    _hold(webhook)
     if webhook.disabled_at is None:
         webhook.disabled_at = timezone.now()
         webhook.save(update_fields=["disabled_at"])
@@ -96,10 +97,9 @@ def disable_webhook(*, webhook, actor):
 
 @transaction.atomic
 def enable_webhook(*, webhook, actor):
-    """Tell it of what happens from now on."""
+    """Tell it of what happens from now on. Raises ``Webhook.DoesNotExist``."""
+    _hold(webhook)
     if webhook.disabled_at is not None:
-        # An alert that was raised while it was being disabled may have come after.
-        _give_up_waiting(webhook)
         webhook.disabled_at = None
         webhook.save(update_fields=["disabled_at"])
         _audit(webhook, actor, "webhook.enabled")
@@ -113,22 +113,39 @@ def _give_up_waiting(webhook):
 @transaction.atomic
 def delete_webhook(*, webhook, actor):
     """Forget it, its secret and what was sent to it; deleting twice changes nothing."""
-    if Webhook.objects.filter(pk=webhook.pk).delete()[0]:
+    found = Webhook.objects.filter(pk=webhook.pk)
+    # Whoever writes a message for it holds it: that one is there by now, and goes with it.
+    if found.select_for_update().first() and found.delete()[0]:
         _audit(webhook, actor, "webhook.deleted")
+
+
+def held(found):
+    """
+    The webhooks of the queryset ``found`` as they are now; none is changed or deleted before the transaction ends.
+
+    Whoever writes messages for webhooks must hold them.
+    """
+    return found.select_for_update(no_key=True).order_by("pk")
+
+
+def _hold(webhook):
+    webhook.refresh_from_db(from_queryset=Webhook.objects.select_for_update(of=["self"]).select_related("organization"))
 
 
 def send_test(*, webhook, actor) -> WebhookDelivery:
     """
     Send it a message that says it is a test, and wait for the answer; takes up to ten seconds.
 
-    Raises ``TooManyTests``. It is tried this once.
+    Raises ``TooManyTests`` and ``Webhook.DoesNotExist``. It is tried this once.
     """
-    since = timezone.now() - datetime.timedelta(minutes=1)
-    tests = WebhookDelivery.objects.filter(webhook__organization=webhook.organization, event=TEST, created_at__gt=since)
-    if tests.count() >= TESTS_A_MINUTE:
-        raise TooManyTests
-    delivery = enqueue(webhook, TEST, {}, state=WebhookDelivery.State.FAILED, attempts=1)
-    _audit(webhook, actor, "webhook.tested")
+    with transaction.atomic():
+        _hold(webhook)
+        of_organization = WebhookDelivery.objects.filter(webhook__organization=webhook.organization, event=TEST)
+        since = timezone.now() - datetime.timedelta(minutes=1)
+        if of_organization.filter(created_at__gt=since).count() >= TESTS_A_MINUTE:
+            raise TooManyTests
+        delivery = enqueue(webhook, TEST, {}, state=WebhookDelivery.State.FAILED, attempts=1)
+        _audit(webhook, actor, "webhook.tested")
     result = send(delivery)
     record(delivery, result)
     return delivery
@@ -199,7 +216,7 @@ def _audit(webhook, actor, action, **details):
 
 
 def enqueue(webhook, event, data, **fields) -> WebhookDelivery:
-    """Keep a message for ``webhook`` until it has arrived; ``usage.deliveries`` sends it."""
+    """Keep a message for ``webhook``, which must be ``held``, until it has arrived; ``usage.deliveries`` sends it."""
     delivery = WebhookDelivery(webhook=webhook, event=event, **fields)
     message = {
         "id": delivery.uid,

@@ -20,7 +20,6 @@ from usage.webhooks import (
     create_webhook,
     delete_webhook,
     disable_webhook,
-    enable_webhook,
     enqueue,
     rotate_secret,
     send_test,
@@ -184,15 +183,6 @@ def test_one_that_is_disabled_while_it_is_called_is_not_called_again(
     send_due()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.error, len(receiver.calls)) == (state, error, 1)
-
-
-def test_one_that_is_enabled_is_told_of_nothing_that_came_while_it_was_disabled(webhook, receiver, alice):
-    disable_webhook(webhook=webhook, actor=alice)
-    delivery = enqueue(webhook, "e", {})
-    enable_webhook(webhook=webhook, actor=alice)
-    assert send_due() == 0
-    delivery.refresh_from_db()
-    assert (delivery.state, delivery.error, receiver.calls) == ("failed", "disabled", [])
 
 
 def test_a_message_that_cannot_be_sent_holds_nobody_up(webhook, receiver, organization, alice, client):

@@ -1,9 +1,12 @@
 """The webhooks of an organization: list, add, test, rotate the secret, disable, delete."""
 
+import functools
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, Subquery
+from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -12,12 +15,25 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from console.access import get_organization
 from usage import webhooks
-from usage.models import WebhookDelivery
+from usage.models import Webhook, WebhookDelivery
 from usage.views.pages import done, refuse
 from usage.webhook_forms import WebhookForm
 
 CHANGED = "webhook-changed"
 LATEST = 20
+
+
+def _gone_is_404(view):
+    """Have a webhook that somebody else deletes meanwhile be not there, as it is for whoever asks later."""
+
+    @functools.wraps(view)
+    def answer(request, *args, **kwargs):
+        try:
+            return view(request, *args, **kwargs)
+        except Webhook.DoesNotExist:
+            raise Http404 from None
+
+    return answer
 
 
 @login_required
@@ -58,6 +74,7 @@ def webhook_detail(request, organization_slug, webhook_uid):
 
 @login_required
 @require_POST
+@_gone_is_404
 def webhook_test(request, organization_slug, webhook_uid):
     """Send a message and show how it went; htmx gets what changes."""
     webhook = _get_webhook(request, organization_slug, webhook_uid)
@@ -74,6 +91,7 @@ def webhook_test(request, organization_slug, webhook_uid):
 
 @login_required
 @require_http_methods(["GET", "POST"])
+@_gone_is_404
 def webhook_rotate(request, organization_slug, webhook_uid):
     """Give a webhook another secret, after a word on what that means, and show it once."""
     webhook = _get_webhook(request, organization_slug, webhook_uid)
@@ -85,6 +103,7 @@ def webhook_rotate(request, organization_slug, webhook_uid):
 
 @login_required
 @require_POST
+@_gone_is_404
 def webhook_disable(request, organization_slug, webhook_uid):
     """Send it nothing until it is enabled again."""
     webhook = _get_webhook(request, organization_slug, webhook_uid)
@@ -94,6 +113,7 @@ def webhook_disable(request, organization_slug, webhook_uid):
 
 @login_required
 @require_POST
+@_gone_is_404
 def webhook_enable(request, organization_slug, webhook_uid):
     """Tell it of what happens from now on."""
     webhook = _get_webhook(request, organization_slug, webhook_uid)
