@@ -246,6 +246,7 @@ def nothing_allowed(limit):
         values=_named(limit),
         headers=[NO_RETRY],
         openai_type="insufficient_quota",
+        page=f"/limits/{limit.uid}/",
     )
 
 

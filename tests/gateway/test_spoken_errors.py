@@ -164,12 +164,12 @@ def test_an_error_is_said_in_every_language_and_otherwise_the_same(factory):
     assert not any("%(" in error.message for error in said.values())
 
 
-def test_a_refusal_says_where_to_ask_for_more_where_the_address_of_this_server_is_known(settings):
+@pytest.mark.parametrize("factory", [errors.spend_limit_reached, errors.nothing_allowed])
+def test_a_refusal_says_where_to_ask_for_more_where_the_address_of_this_server_is_known(settings, factory):
     settings.PUBLIC_URL = ""
-    refused = FACTORIES[errors.spend_limit_reached]
 
     def said(*args):
-        return errors.spend_limit_reached(*refused).speak(*args).message
+        return factory(*FACTORIES[factory]).speak(*args).message
 
     assert "/limits/" not in said("en")
     assert said("en", "http://127.0.0.1:8000").endswith(
