@@ -1,5 +1,6 @@
 """What the pages of limits read about rates and tiers."""
 
+import fnmatch
 from dataclasses import dataclass
 
 from django.db.models import Q
@@ -78,6 +79,21 @@ def rates(organization, place, limits, subjects):
 def groups_of(organization):
     """The organization's groups of models, by name."""
     return list(ModelGroup.objects.filter(organization=organization).order_by("name"))
+
+
+def mark_what_matches_nothing(organization, groups):
+    """Give each group ``unmatched``, those of its patterns that no model or route has a name for; two queries."""
+    names = model_names(organization) if groups else []
+    for group in groups:
+        group.unmatched = [
+            pattern for pattern in group.patterns if not any(fnmatch.fnmatchcase(name, pattern) for name in names)
+        ]
+
+
+def unmatched(group) -> list[str]:
+    """The patterns of a group that no model or route has a name for."""
+    mark_what_matches_nothing(group.organization, [group])
+    return group.unmatched
 
 
 def is_known(organization, name):

@@ -993,6 +993,22 @@ def test_groups_are_named_changed_and_removed(alice_client, workspace, organizat
     assert not RateLimit.objects.exists()
 
 
+def test_patterns_that_match_no_model_are_named(alice_client, bob_client, workspace, organization):
+    make_model(make_provider(organization), "gpt-5-mini")
+    said = "No model or route matches claude-9*, gpt-5 yet."
+    data = {"name": "small", "patterns": "gpt-*\nclaude-9*\ngpt-5"}
+    page = alice_client.post(url("group_create", workspace), data, follow=True).text
+    assert f"Group small created. {said}" in page
+    assert said in bob_client.get(url("limit_list", workspace)).text
+    make_model(make_provider(organization), "gpt-5")
+    address = url("group_edit", workspace, ModelGroup.objects.get().uid)
+    page = alice_client.post(address, {"patterns": "gpt-*\nclaude-9*"}, follow=True).text
+    assert "Group small changed. No model or route matches claude-9* yet." in page
+    page = alice_client.post(address, {"patterns": "gpt-*\ngpt-5"}, follow=True).text
+    assert "Group small changed<" in page
+    assert "No model or route matches" not in page
+
+
 def test_a_look_at_the_tiers_writes_nothing(alice_client, workspace):
     with CaptureQueriesContext(connection) as queries:
         shown = alice_client.get(url("tier_edit", workspace)).text

@@ -334,6 +334,18 @@ def test_the_command_warns_of_a_model_that_nobody_can_ask_for(organization, work
         assert ("No model or route is called 'nonexist'" in told.getvalue()) == is_warned
 
 
+def test_the_command_warns_of_patterns_that_match_no_model(organization):
+    make_model(make_provider(organization), public_name="gpt-5-mini")
+    ModelRoute.objects.create(organization=organization, name="small[1]")
+    make_model(make_provider(make_organization()), public_name="theirs-mini")
+    patterns = ["gpt-*", "small[[]1]", "gpt-6*", "theirs-*", "*"]
+    told, out = io.StringIO(), io.StringIO()
+    arguments = [word for pattern in patterns for word in ("--model", pattern)]
+    call_command("set_model_group", "--organization", "default", "--name", "small", *arguments, stdout=out, stderr=told)
+    assert out.getvalue().strip() == ModelGroup.objects.get().uid
+    assert [line.split("'")[1] for line in told.getvalue().splitlines()] == ["gpt-6*", "theirs-*"]
+
+
 def test_the_command_names_the_figure_that_is_wrong(workspace):
     command("set_rate_limit", "--organization", "--rpm", "60")
     with pytest.raises(CommandError, match=r"--rpm: .*60"):

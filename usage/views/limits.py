@@ -97,11 +97,12 @@ def _limits(request, workspace, subjects, beneath=()):
         "rate_command": f"{comptoir()} manage set_rate_limit {named} --rpm 60",
     }
     if subject.scope != Scope.MEMBER:
-        place = rate_queries.place_of(organization)
+        place, groups = rate_queries.place_of(organization), rate_queries.groups_of(organization)
+        rate_queries.mark_what_matches_nothing(organization, groups)
         context |= {
             "place": place,
             "rates": rate_queries.rates(organization, place, rate_limits, known),
-            "groups": rate_queries.groups_of(organization),
+            "groups": groups,
         }
     template = "usage/limit_list.html" + ("#fragment" if request.htmx else "")
     return render_local(request, workspace, template, context)

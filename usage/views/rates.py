@@ -79,8 +79,8 @@ def group_create(request, workspace_slug):
         name = form.cleaned_data["name"].strip()
         if ModelGroup.objects.filter(organization=workspace.organization, name=name).exists():
             form.add_error("name", _("There is already a group of models with that name."))
-        elif _set_group(request, form, name):
-            return done(request, _("Group %(name)s created") % {"name": name}, _back_url(request))
+        elif group := _set_group(request, form, name):
+            return _done_with(request, group, _("Group %(name)s created"))
     return _render(request, "usage/rate_group.html", {"title": _("Add a group of models"), "form": form})
 
 
@@ -92,8 +92,8 @@ def group_edit(request, workspace_slug, group_uid):
     group = get_object_or_404(ModelGroup, organization=workspace.organization, uid=group_uid)
     form = ModelGroupForm(request.POST or None, initial={"patterns": "\n".join(group.patterns)})
     del form.fields["name"]
-    if request.method == "POST" and form.is_valid() and _set_group(request, form, group.name):
-        return done(request, _("Group %(name)s changed") % {"name": group.name}, _back_url(request))
+    if request.method == "POST" and form.is_valid() and (changed := _set_group(request, form, group.name)):
+        return _done_with(request, changed, _("Group %(name)s changed"))
     return _render(
         request, "usage/rate_group.html", {"title": _("Change the group of models"), "form": form, "group": group}
     )
@@ -173,6 +173,15 @@ def _set_group(request, form, name):
     except ValidationError as error:
         refuse(form, error)
         return None
+
+
+def _done_with(request, group, said):
+    """Say what happened to a group, and which of its patterns stand for nothing yet."""
+    said %= {"name": group.name}
+    if patterns := rate_queries.unmatched(group):
+        matches_none = _("No model or route matches %(patterns)s yet.") % {"patterns": ", ".join(patterns)}
+        said = f"{said}. {matches_none}"
+    return done(request, said, _back_url(request))
 
 
 def _render(request, template, context):

@@ -5,6 +5,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from usage.models import ModelGroup, Scope
 from usage.rate_limits import remove_model_group, set_model_group
+from usage.rate_queries import unmatched
 from usage.scopes import add_arguments, chosen
 
 
@@ -29,4 +30,9 @@ class Command(BaseCommand):
             group = set_model_group(organization=organization, name=name, patterns=model)
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
+        for pattern in unmatched(group):
+            self.stderr.write(
+                f"No model or route matches {pattern!r} yet: a limit of the group holds back none by it until one does.",
+                self.style.WARNING,
+            )
         self.stdout.write(group.uid)
