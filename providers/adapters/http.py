@@ -89,7 +89,7 @@ class Adapter:
         began = time.monotonic()
         try:
             session = upstream.session_for(target.base_url, target.private_allowed)
-            response = await session.post(url, data=body, headers=headers, timeout=timeout)
+            response = await session.post(url, body=body, headers=headers, timeouts=timeout)
         except aiohttp.ConnectionTimeoutError as error:
             message = _("The provider did not take the connection in time.")
             raise Unreachable(message, repr(error), timeout="connect") from None
