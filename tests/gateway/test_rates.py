@@ -3,7 +3,6 @@
 import asyncio
 import datetime
 import itertools
-import re
 import time
 from types import SimpleNamespace
 
@@ -14,7 +13,6 @@ from gateway import rates, shared_rates
 from gateway.calls import Call, Caller
 from gateway.errors import GatewayError
 from gateway.rates import RateLimiter, duration
-from gateway.shared_rates import PATIENCE
 from providers.dialects import anthropic, openai
 from providers.formats import chat_completions, messages
 from providers.tokens import TokenUsage
@@ -23,6 +21,14 @@ from usage.rate_limits import Rule
 
 ORGANIZATION, WORKSPACE, KEY, USER = 1, 2, 3, 4
 numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock(request, monkeypatch):
+    """Nothing fills up while a test of one limiter goes on, however busy the machine is; a fleet has real time."""
+    if not request.node.get_closest_marker("anyio"):
+        now = time.monotonic()
+        monkeypatch.setattr(rates, "time", SimpleNamespace(**vars(time) | {"monotonic": lambda: now}))
 
 
 def rule(scope="organization", scope_id=None, *, patterns=(), label="", **figures):
@@ -330,13 +336,13 @@ def test_the_headers_of_the_other():
     ticket = admit(limiter, size=22_000)
     told = remaining(ticket)
     assert told.pop("x-ratelimit-reset-tokens") == "33s"
-    assert told.pop("x-ratelimit-reset-requests") in {"1.2s", "1.199s"}
+    assert told.pop("x-ratelimit-reset-requests") == "1.2s"
     assert told == {
         "x-ratelimit-limit-requests": "50",
         "x-ratelimit-remaining-requests": "49",
         "x-ratelimit-limit-tokens": "40000",
         "x-ratelimit-remaining-tokens": "18000",
-    } or re.fullmatch(r"180\d\d", told["x-ratelimit-remaining-tokens"])
+    }
 
 
 def test_the_most_restrictive_limit_speaks():
@@ -437,7 +443,7 @@ def admitted(results):
 
 
 async def until(condition):
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.02)
@@ -447,10 +453,14 @@ async def until(condition):
 async def test_many_processes_admit_together_what_one_would(valkey):
     async with Fleet(valkey.url, [rule(requests=60, concurrent=1000)], 4) as fleet:
         assert all(limiter.is_shared for limiter in fleet.limiters)
+        began = time.monotonic()
         results = await fleet.attempts(200)
-        assert len(admitted(results)) in {60, 61}
+        elapsed = time.monotonic() - began
+        assert 60 <= len(admitted(results)) <= 60 + elapsed + 1
         waits = [int(header(error, b"retry-after")) for error in results if isinstance(error, GatewayError)]
-        assert sorted(waits)[:100] == list(range(1, 101))
+        # One a second, of which some have passed for who asked last.
+        for place, wait in enumerate(sorted(waits)[:100], 1):
+            assert place - elapsed - 1 <= wait <= place + 1
         await until(lambda: fleet.limiters[0].processes == 4)
 
 
@@ -462,8 +472,12 @@ async def test_requests_at_the_same_time_are_limited_over_all_processes(valkey):
         for ticket in tickets[:2]:
             ticket.settle()
             ticket.settle()
-        await asyncio.sleep(0.4)
-        assert len(admitted(await fleet.attempts(30))) == 2
+        again, end = [], time.monotonic() + 20
+        while len(again) < 2 and time.monotonic() < end:
+            await asyncio.sleep(0.1)
+            again += admitted(await fleet.attempts(30))
+        assert len(again) == 2
+        assert admitted(await fleet.attempts(30)) == []
 
 
 @pytest.mark.anyio
@@ -473,7 +487,8 @@ async def test_tokens_are_put_right_for_all_within_a_second(valkey):
         ticket = await fleet.attempt(first, size=900)
         assert isinstance(await fleet.attempt(second, size=200), GatewayError)
         ticket.settle(TokenUsage(input_tokens=100, output_tokens=1))
-        await asyncio.sleep(0.9)
+        await until(lambda: not ticket.limits.quotas[0].owed)
+        await asyncio.sleep(0.1)
         assert not isinstance(await fleet.attempt(second, call(key=8), size=200), GatewayError)
 
 
@@ -495,32 +510,37 @@ async def test_who_leaves_while_the_server_is_asked_holds_nothing(valkey):
 async def test_headers_tell_what_others_took_within_a_second(valkey):
     async with Fleet(valkey.url, [rule(requests=1000)], 2) as fleet:
         first, second = fleet.limiters
+        began = time.monotonic()
         ticket = await fleet.attempt(first)
         for _ in range(200):
             await fleet.attempt(second)
-        await asyncio.sleep(0.7)
-        left = int(remaining(ticket)["x-ratelimit-remaining-requests"])
-        assert left <= 1000 - 201 + 30
+
+        def is_told():
+            filled = (time.monotonic() - began) * 1000 / 60
+            return int(remaining(ticket)["x-ratelimit-remaining-requests"]) <= 1000 - 201 + filled + 1
+
+        await until(is_told)
 
 
 @pytest.mark.anyio
 async def test_a_server_that_is_gone_fails_nobody_and_the_shares_hold():
     with Valkey() as valkey:
-        async with Fleet(valkey.url, [rule(requests=60, concurrent=1000)], 4) as fleet:
+        async with Fleet(valkey.url, [rule(requests=60, concurrent=1000)], 4, patience=10) as fleet:
             await until(lambda: all(limiter.processes == 4 for limiter in fleet.limiters))
+            drained = time.monotonic()
             assert len(admitted(await fleet.attempts(40))) == 40
             # By then each has heard what all have taken.
             await asyncio.sleep(0.7)
             valkey.halt()
             began = time.monotonic()
             results = await fleet.attempts(200)
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < 5
             # What was left, and what one who looks a moment later can still get.
-            assert 8 <= len(admitted(results)) <= 22
+            assert 8 <= len(admitted(results)) <= 21 + time.monotonic() - drained
             assert not any(limiter.is_shared for limiter in fleet.limiters)
             valkey.resume()
             await until(lambda: all(limiter.is_shared for limiter in fleet.limiters))
-            assert len(admitted(await fleet.attempts(200))) <= 10
+            assert len(admitted(await fleet.attempts(200))) <= 9 + time.monotonic() - began
 
 
 @pytest.mark.anyio
@@ -544,7 +564,7 @@ async def test_a_server_that_takes_nothing_fails_nobody(ill, well):
 @pytest.mark.anyio
 async def test_a_server_that_hangs_makes_nobody_wait_for_long():
     with Valkey() as valkey:
-        async with Fleet(valkey.url, [rule(requests=6000)], 2, patience=PATIENCE) as fleet:
+        async with Fleet(valkey.url, [rule(requests=6000)], 2, patience=1.0) as fleet:
             await fleet.attempts(10)
             valkey.freeze()
             waits = []
@@ -552,8 +572,9 @@ async def test_a_server_that_hangs_makes_nobody_wait_for_long():
                 began = time.monotonic()
                 assert not isinstance(await fleet.attempt(fleet.limiters[0]), GatewayError)
                 waits.append(time.monotonic() - began)
-            assert max(waits) < PATIENCE + 0.1
-            assert sorted(waits)[-3] < PATIENCE
+            # The first finds out, perhaps one more that a beat was answered, and nobody else waits.
+            assert max(waits) < 3
+            assert sorted(waits)[-3] < 0.5
             valkey.thaw()
             await until(lambda: fleet.limiters[0].is_shared)
             assert len(admitted(await fleet.attempts(20))) == 20
@@ -584,7 +605,8 @@ async def test_a_server_that_was_never_there_is_used_once_it_is(monkeypatch):
             limiter = fleet.limiters[0]
             await until(lambda: limiter.processes == 2)
             assert not limiter.is_shared
-            assert len(admitted(await fleet.attempts(100))) == 30
+            began = time.monotonic()
+            assert 30 <= len(admitted(await fleet.attempts(100))) <= 30 + time.monotonic() - began
             valkey.resume()
             await until(lambda: limiter.is_shared)
     finally:
@@ -629,6 +651,6 @@ async def test_a_mistake_in_the_exchange_leaves_nobody_waiting(valkey, monkeypat
 
         with monkeypatch.context() as patch:
             patch.setattr(limiter.shared, "_send", broken)
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(20):
                 assert len(admitted(await fleet.attempts(5))) == 5
         await until(lambda: limiter.is_shared)
