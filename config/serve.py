@@ -45,6 +45,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _finish(self):
+        from gateway import runtime
+
         loop, state = asyncio.get_running_loop(), self.server_state
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
         idle = []
@@ -54,6 +56,8 @@ class Server(uvicorn.Server):
                 idle.append(connection)
         loop.call_later(IDLE_SECONDS, lambda: [connection.shutdown() for connection in idle])
         await self._until_quiet(self.drain)
+        if serving := runtime.current():
+            serving.cut_off()
         for task in state.tasks:
             task.cancel()
         await self._until_quiet(FAREWELL_SECONDS)

@@ -59,7 +59,7 @@ async def ask(*, workspace, user, request):
     ``workspace`` comes with its organization. Raises ``GatewayError`` where the request is refused before it begins; a
     provider that fails later ends the answer with an ``Ended`` that says so. Both speak the language that is active,
     the request's row English. Hold it in ``contextlib.aclosing``: leaving it early ends the provider's work and records
-    the request as cancelled by its client.
+    the request as cancelled by its client, or as interrupted where ``is_cut_off`` says so.
     """
     serving, language, failure = runtime.current(), get_language() or "en", None
     if serving is None:
@@ -76,7 +76,8 @@ async def ask(*, workspace, user, request):
     fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in (request | {"stream": True}).items()}
     call = Call(format=chat_completions, caller=caller, fields=fields, client=CLIENT)
     # A cancellation reaches the pipeline before it passes here, and who cancels this is the one who asked.
-    call.client_gone = True
+    call.client_gone = not serving.is_cutting_off
+    serving.asked_here[call.id] = call
     try:
         call.model, call.stream = chat_completions.read_request(fields)
         async with contextlib.aclosing(complete(call, serving)) as chunks:
@@ -92,7 +93,15 @@ async def ask(*, workspace, user, request):
         if not call.recorded:
             raise _refused(call, error, serving).speak(language) from None
         failure = error.speak(language)
+    finally:
+        del serving.asked_here[call.id]
     yield _ended(call, failure)
+
+
+def is_cut_off() -> bool:
+    """Whether what is cancelled now is cancelled because this process ends, and by nobody who asked."""
+    serving = runtime.current()
+    return serving is None or serving.is_cutting_off
 
 
 def _refused(call, error, serving):

@@ -43,6 +43,9 @@ class Runtime:
         self.admission = Admission(self.keeper, self.leases, self.housekeeping.refused, self.rates)
         self.upstream = Upstream()
         self.stored_responses = StoredResponses()
+        # Requests of this server's own pages, by id, and whether what is cancelled now is cancelled by its end.
+        self.asked_here = {}
+        self.is_cutting_off = False
 
     async def start(self):
         global _current
@@ -60,6 +63,12 @@ class Runtime:
         # The drainer must not keep the event loop waiting for the interpreter's usual five milliseconds.
         sys.setswitchinterval(0.0005)
         _current = self
+
+    def cut_off(self):
+        """Say that what is cancelled from now on is cancelled because this process ends, and by nobody who asked."""
+        self.is_cutting_off = True
+        for call in self.asked_here.values():
+            call.client_gone = False
 
     async def stop(self):
         """End in the order in which things depend on each other; what is not drained waits in the journal."""

@@ -14,7 +14,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 
 from gateway.errors import GatewayError
-from gateway.inprocess import Began, Delta, Ended, ask
+from gateway.inprocess import Began, Delta, Ended, ask, is_cut_off
 from playground.models import Conversation, Message, new_message_id
 from playground.parameters import required_defaults
 from providers.models import ProviderModel
@@ -201,7 +201,7 @@ async def answer(turn, user):
         reply.outcome = Outcome.REFUSED
         reply.error_message = _storable(error.message)[:500]
     except (asyncio.CancelledError, GeneratorExit):
-        reply.outcome = Outcome.CLIENT_CANCELLED
+        reply.outcome = Outcome.INTERRUPTED if is_cut_off() else Outcome.CLIENT_CANCELLED
         raise
     finally:
         reply.content = _storable("".join(pieces)).strip("\n")

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.api import ANTHROPIC, OPENAI, Api
+from tests.playground.test_streaming import Person, request_id_in
 from tests.server import ROOT, Server
 from tests.upstream import Script
 
@@ -244,13 +245,14 @@ async def test_replacing_every_process_under_load_fails_no_request(host):
 
 @pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=lambda dialect: dialect.name)
 def test_what_outlasts_the_drain_is_told_so_and_recorded(host, upstream, dialect):
-    api = Api(host, host.api_key, dialect)
+    api, person = Api(host, host.api_key, dialect), Person(host.base_url)
     with api.streaming("endless") as answer, ThreadPoolExecutor() as threads:
         late = threads.submit(api.ask, "late")
+        read = threads.submit(person.read_on, "endless", message="For how long?")
         pieces = answer.iter_bytes()
         received = next(pieces)
         until = time.monotonic() + 10
-        while len(upstream.calls) < 2:
+        while len(upstream.calls) < 3:
             assert time.monotonic() < until
             time.sleep(0.01)
         began = time.monotonic()
@@ -272,6 +274,13 @@ def test_what_outlasts_the_drain_is_told_so_and_recorded(host, upstream, dialect
     host.wait_until_ready()
     assert api.ask("quick").status_code == 200
     api.close()
+    # Nor did the person at the playground leave.
+    turn = read.result()
+    kept = person.detail(turn, enough=lambda found: not found["waits"])["message"]
+    assert "Interrupted on this server." in kept
+    assert "token token token" in kept
+    row = host.row(request_id_in(kept))
+    assert (row["outcome"], row["source"]) == ("interrupted", "playground")
 
 
 def settled(host):

@@ -1,5 +1,6 @@
 """The playground over real sockets: the whole server and a scripted provider, without a browser."""
 
+import contextlib
 import json
 import re
 import threading
@@ -44,6 +45,15 @@ class Person:
         with self.stream(model, **fields) as response:
             assert response.status_code == 200, response.read()
             return list(events(response))
+
+    def read_on(self, model, **fields):
+        """What begins an answer that is cut off, once it is."""
+        with self.stream(model, **fields) as response:
+            found = events(response)
+            turn = next(found)[1]
+            with contextlib.suppress(httpx.HTTPError):
+                assert {name for name, _ in found} == {"text"}
+        return turn
 
     def detail(self, turn, enough=lambda found: True):
         """The kept answer, once it is ``enough``."""
