@@ -8,6 +8,7 @@ from django.utils.translation import gettext_noop
 from providers.dialects import openai
 from providers.errors import StreamError
 from providers.formats.usage_chunk import without_usage
+from providers.odd_json import decoded
 from providers.request_body import TRUE_OR_FALSE, field, model_name, require_messages
 from providers.tokens import CEILING, TokenUsage, count_of
 
@@ -51,16 +52,7 @@ class Chunk(msgspec.Struct):
 
 
 _CHUNK = msgspec.json.Decoder(Chunk)
-
-
-def _decoded(data):
-    """``data`` as a ``Chunk``; bytes that are no UTF-8 stand for themselves as they will at the caller's."""
-    try:
-        return _CHUNK.decode(data)
-    except UnicodeDecodeError:
-        return _CHUNK.decode(data.decode(errors="replace"))
-
-
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 PLAIN_USAGE = {
     "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details",
 }  # fmt: skip
@@ -228,8 +220,8 @@ def text_of(delta):
 def read_answer(body, meter):
     """Tell ``meter`` what the answer ``body`` says. Raises ``ValueError`` where it is none of this dialect."""
     try:
-        answer = _decoded(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        answer = decoded(_CHUNK, body)
+    except UNREADABLE as error:
         raise ValueError(str(error)) from None
     if answer.choices is None:
         raise ValueError("no choices")
@@ -261,12 +253,13 @@ class StreamReader:
         if not data:
             return event.raw, None
         try:
-            # Not _decoded, whose call would cost a twentieth of all this.
+            # Not by ``decoded`` at once, whose call would cost a twentieth of all this.
             chunk = _CHUNK.decode(data)
-        except UnicodeDecodeError:
-            return self.saw(event._replace(data=data.decode(errors="replace").encode()))
-        except (msgspec.DecodeError, RecursionError):
-            return event.raw, None
+        except UNREADABLE:
+            try:
+                chunk = decoded(_CHUNK, data)
+            except UNREADABLE:
+                return event.raw, None
         if chunk.error is not None:
             raise StreamError(*openai.told(chunk.error))
         _tell(chunk, self.meter)
@@ -290,6 +283,7 @@ class RepeatedUsageReader(StreamReader):
 
 def _tell(chunk, meter):
     if chunk.usage is not None:
+        meter.said = chunk.usage
         meter.saw_usage(read_usage(chunk.usage))
     if meter.response_model is None and isinstance(chunk.model, str):
         meter.response_model = chunk.model
@@ -308,15 +302,17 @@ def _tell_end(chunk, choice, meter):
         meter.stop_reason = choice.finish_reason
     if chunk.usage is None:
         # Moonshot's place for it, and Groq's.
-        meter.saw_usage(read_usage(choice.usage))
-        meter.saw_usage(read_usage(chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None))
+        for usage in (choice.usage, chunk.x_groq.get("usage") if isinstance(chunk.x_groq, dict) else None):
+            if usage is not None:
+                meter.said = usage
+                meter.saw_usage(read_usage(usage))
 
 
 def text_in(event):
     """The text that one event of a stream writes; empty for every other kind."""
     try:
-        choices = _decoded(event.data).choices
-    except (msgspec.DecodeError, RecursionError):
+        choices = decoded(_CHUNK, event.data).choices
+    except UNREADABLE:
         return ""
     return "".join(content_of(choice.delta) for choice in choices or () if choice.delta)
 

@@ -9,6 +9,7 @@ import msgspec
 from django.utils.translation import gettext_noop
 
 from providers.dialects import openai
+from providers.odd_json import decoded
 from providers.request_body import InvalidRequest, Term, field, model_name
 from providers.tokens import TokenUsage, count_entries, count_of
 
@@ -150,11 +151,12 @@ def read_usage(usage):
 def read_answer(body, meter):
     """Tell ``meter`` what the answer ``body`` says. Raises ``ValueError`` where it is none of this format."""
     try:
-        answer = _ANSWER.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        answer = decoded(_ANSWER, body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if isinstance(answer.model, str):
         meter.response_model = answer.model
+    meter.said = answer.usage
     usage = read_usage(answer.usage)
     # A zero for a prompt that is never empty is no count.
     if usage is not None and usage.input_tokens:

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_noop
 from providers.dialects import anthropic
 from providers.errors import StreamError
 from providers.media_tokens import document_tokens, image_tokens
+from providers.odd_json import decoded
 from providers.request_body import MOST_TOKENS, TRUE_OR_FALSE, InvalidRequest, field, model_name, require_messages
 from providers.tokens import TokenUsage, count_of, count_tokens
 
@@ -65,14 +66,6 @@ class StreamEvent(msgspec.Struct):
     usage: Any = None
     error: Any = None
     index: Any = None
-
-
-def _decoded(decoder, data):
-    """What ``decoder`` reads; bytes that are no UTF-8 are read as the sign for such."""
-    try:
-        return decoder.decode(data)
-    except UnicodeDecodeError:
-        return decoder.decode(data.decode(errors="replace"))
 
 
 class AskedTurn(msgspec.Struct):
@@ -263,12 +256,13 @@ def whole_input(written):
 def read_answer(body, meter):
     """Tell ``meter`` what the answer ``body`` says. Raises ``ValueError`` where it is none of this dialect."""
     try:
-        message = _decoded(_MESSAGE, body)
+        message = decoded(_MESSAGE, body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if message.content is None:
         raise ValueError("no content")
     _saw_model(message, meter)
+    meter.said = message.usage
     meter.saw_usage(read_usage(message.usage))
     for block in message.content:
         if text := text_of(block):
@@ -291,7 +285,7 @@ class StreamReader:
         if not event.data:
             return event.raw, None
         try:
-            said = _decoded(_EVENT, event.data)
+            said = decoded(_EVENT, event.data)
         except (msgspec.DecodeError, RecursionError):
             return event.raw, None
         match said.type:
@@ -322,6 +316,7 @@ class StreamReader:
             # Some repeat the counts of the input as zeros.
             known = {name: count for name, count in known.items() if name not in self.usage or name not in INPUT_COUNTS}
         self.usage |= known
+        self.meter.said = self.usage
         self.meter.saw_usage(read_usage(self.usage))
 
 

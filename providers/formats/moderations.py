@@ -7,6 +7,7 @@ from django.utils.translation import gettext_noop
 
 from providers.dialects import openai
 from providers.formats import chat_completions
+from providers.odd_json import decoded
 from providers.request_body import InvalidRequest, Term, model_name
 from providers.tokens import count_tokens
 
@@ -129,11 +130,12 @@ def read_answer(body, meter):
     OpenAI's has no usage; some providers' do.
     """
     try:
-        answer = _ANSWER.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+        answer = decoded(_ANSWER, body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from None
     if isinstance(answer.model, str):
         meter.response_model = answer.model
+    meter.said = answer.usage
     usage = chat_completions.read_usage(answer.usage)
     if usage is not None and usage.input_tokens:
         # The answer is no text: what providers count as output is nothing that they charge.

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from providers.odd_json import decoded
 from providers.sse import encode
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -14,7 +15,7 @@ def with_usage(passed, chunk, usage=None):
 
     ``usage`` is a ``TokenUsage`` that is known whole; without it what ``chunk`` says is said again.
     """
-    fields = _FIELDS.decode(chunk.decode(errors="replace")) | {"choices": []}
+    fields = _fields(chunk) | {"choices": []}
     if usage is not None:
         fields["usage"] = {
             "prompt_tokens": usage.total_input,
@@ -26,6 +27,11 @@ def with_usage(passed, chunk, usage=None):
 
 def without_usage(chunk):
     """The event of a ``chunk``, given as JSON, without the usage in it."""
-    fields = _FIELDS.decode(chunk.decode(errors="replace"))
+    fields = _fields(chunk)
     del fields["usage"]
     return encode(None, msgspec.json.encode(fields))
+
+
+def _fields(chunk):
+    """The fields of a chunk as raw JSON, which is UTF-8 then."""
+    return decoded(_FIELDS, chunk.decode(errors="replace").encode())
