@@ -78,8 +78,13 @@ class EventSplitter:
 
 
 def _event(block):
+    # As nearly all come: one line of data, with a name above it or without.
     if block.startswith(b"data: ") and b"\n" not in block:
         return Event(block + b"\n\n", b"", block[6:])
+    if block.startswith(b"event: ") and block.count(b"\n") == 1:
+        name, is_named, data = block[7:].partition(b"\ndata: ")
+        if is_named:
+            return Event(block + b"\n\n", name, data)
     name, data = b"", []
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")

@@ -696,6 +696,8 @@ class AnswerReader:
         return _pieces_of(block)
 
     def _written(self, delta, index):
+        if delta.type == "text_delta":
+            return [TextPiece(delta.text)] if isinstance(delta.text, str) and delta.text else []
         if not isinstance(delta.partial_json, str):
             return _pieces_of(delta)
         if delta.partial_json and isinstance(index, int) and index in self._calls:
