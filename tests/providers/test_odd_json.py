@@ -19,8 +19,8 @@ NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1.5E+0400", "1" +
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number[:12])
 def test_a_number_that_cannot_be_held_is_null_and_a_text_of_it_stays(number):
-    document = '{"a":%s,"b":[1,%s , -2.5e3],"%s":"\\"%s, \\\\"}' % (number, number, number[:9], number)
-    expected = {"a": None, "b": [1, None, -2500], number[:9]: f'"{number}, \\'}
+    document = r'{"a":ODD,"b":[1,ODD , -2.5e3],"c":"\"ODD, \\"}'.replace("ODD", number)
+    expected = {"a": None, "b": [1, None, -2500], "c": f'"{number}, \\'}
     assert json.loads(without_odd_numbers(document.encode())) == expected
 
 
@@ -54,22 +54,24 @@ def data(document):
     return b"data: " + document.encode() + b"\n\n"
 
 
-CHAT = '"choices":[{"index":0,"delta":{"content":"Hello"},"message":{"content":"Hello"},"finish_reason":"stop"}]'
-ITEM = '{"type":"message","content":[{"type":"output_text","text":"Hello","logprobs":[%s]}]}'
+CHOICE = '{"delta":{"content":"Hello"},"message":{"content":"Hello"},"finish_reason":"stop"}'
+ITEM = '{"type":"message","content":[{"type":"output_text","text":"Hello","logprobs":[ODD]}]}'
 WHOLE = {
-    chat_completions: '{%s,"usage":{"prompt_tokens":%%s,"completion_tokens":1}}' % CHAT,
-    completions: '{"choices":[{"text":"Hello","finish_reason":"stop"}],"usage":{"prompt_tokens":%s}}',
-    messages: '{"content":[{"type":"text","text":"Hello"}],"usage":{"input_tokens":%s,"output_tokens":1}}',
-    responses: '{"status":"completed","output":[%s],"usage":{"input_tokens":%%s,"output_tokens":1}}' % ITEM,
+    chat_completions: '{"choices":[' + CHOICE + '],"usage":{"prompt_tokens":ODD,"completion_tokens":1}}',
+    completions: '{"choices":[{"text":"Hello","finish_reason":"stop"}],"usage":{"prompt_tokens":ODD}}',
+    messages: '{"content":[{"type":"text","text":"Hello"}],"usage":{"input_tokens":ODD,"output_tokens":1}}',
+    responses: '{"status":"completed","output":[' + ITEM + '],"usage":{"input_tokens":ODD,"output_tokens":1}}',
 }
 EVENTS = {
     chat_completions: data(WHOLE[chat_completions]),
     completions: data(WHOLE[completions]),
     messages: data(
-        '{"type":"content_block_delta","delta":{"type":"text_delta","text":"Hello"},"usage":{"input_tokens":%s}}'
+        '{"type":"content_block_delta","delta":{"type":"text_delta","text":"Hello"},"usage":{"input_tokens":ODD}}'
     ),
-    responses: data('{"type":"response.output_text.delta","output_index":0,"delta":"Hello","logprobs":[%s],"error":%s}')
-    + data('{"type":"response.output_item.done","output_index":1,"item":%s}' % ITEM),
+    responses: data(
+        '{"type":"response.output_text.delta","output_index":0,"delta":"Hello","logprobs":[ODD],"error":ODD}'
+    )
+    + data('{"type":"response.output_item.done","output_index":1,"item":' + ITEM + "}"),
 }
 
 
@@ -77,14 +79,14 @@ EVENTS = {
 @pytest.mark.parametrize("format", WHOLE, ids=lambda format: format.NAME)
 def test_the_text_of_an_answer_is_seen(format, number):
     meter = Meter()
-    format.read_answer(WHOLE[format].replace("%s", number).encode(), meter)
+    format.read_answer(WHOLE[format].replace("ODD", number).encode(), meter)
     assert meter.text == "Hello"
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number[:12])
 @pytest.mark.parametrize("format", EVENTS, ids=lambda format: format.NAME)
 def test_the_text_of_a_stream_is_seen_and_passes_as_it_came(format, number):
-    meter, stream = Meter(), EVENTS[format].replace(b"%s", number.encode())
+    meter, stream = Meter(), EVENTS[format].replace(b"ODD", number.encode())
     reader = format.StreamReader(meter)
     passed = b"".join(reader.saw(event)[0] for event in EventSplitter().feed(stream))
     assert passed == stream
@@ -95,7 +97,7 @@ def test_the_text_of_a_stream_is_seen_and_passes_as_it_came(format, number):
 def test_usage_that_every_chunk_repeats_is_held_back_all_the_same(number):
     meter = Meter()
     reader = chat_completions.RepeatedUsageReader(meter)
-    stream = EVENTS[chat_completions].replace(b"%s", number.encode())
+    stream = EVENTS[chat_completions].replace(b"ODD", number.encode())
     passed = b"".join(reader.saw(event)[0] for event in EventSplitter().feed(stream))
     assert b"Hello" in passed and b"usage" not in passed
     assert b'"usage":{"prompt_tokens":' in with_usage(b"", reader.held_back)
@@ -103,6 +105,6 @@ def test_usage_that_every_chunk_repeats_is_held_back_all_the_same(number):
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number[:12])
 def test_what_is_no_text_is_an_answer_all_the_same(number):
-    usage = '"usage":{"prompt_tokens":%s}' % number
-    embeddings.read_answer(('{"data":[{"embedding":[1.5]}],%s}' % usage).encode(), Meter())
-    moderations.read_answer(('{"results":[{}],%s}' % usage).encode(), Meter())
+    usage = b'"usage":{"prompt_tokens":ODD}}'.replace(b"ODD", number.encode())
+    embeddings.read_answer(b'{"data":[{"embedding":[1.5]}],' + usage, Meter())
+    moderations.read_answer(b'{"results":[{}],' + usage, Meter())
