@@ -64,25 +64,27 @@ class Size:
     Raises ``InvalidRequest`` for a number that is none: what cannot be understood here, a provider may understand.
     """
 
-    __slots__ = ("_asked", "_names", "_raws", "answers", "bytes", "fetches")
+    __slots__ = ("_names", "_raws", "answers", "asked", "bytes", "fetches", "prompts")
 
     def __init__(self, call):
         fields, form = call.fields, call.format
         self._raws = [bytes(fields[name]) for name in form.PROMPT_FIELDS if name in fields]
         self.bytes = sum(map(len, self._raws)) + FRAME_TOKENS + (TOOLS_TOKENS if "tools" in fields else 0)
         self._names = getattr(form, "MAX_TOKENS_FIELDS", ())
-        self._asked = max((_positive(fields, name) or 0 for name in self._names), default=0)
-        self.answers = 0
+        self.asked = max((_positive(fields, name) or 0 for name in self._names), default=0)
+        self.prompts, self.answers = None, 0
         if self._names:
-            self.answers = max(_positive(fields, "n") or 1, _positive(fields, "best_of") or 1) * _prompts(call)
+            self.prompts = _prompts(call)
+            self.answers = max(_positive(fields, "n") or 1, _positive(fields, "best_of") or 1) * self.prompts
         self.fetches = any(name in fields and name not in form.PROMPT_FIELDS for name in FETCHING)
 
     def input_at(self, target):
-        """No tokenizer makes more tokens of a text than it has bytes, and no model reads more than its window."""
-        window = target.context_window
+        """No tokenizer makes more tokens of a text than it has bytes, and no model reads more at once than its window."""
+        # Where no answer is written each of many texts is read by itself, and nobody has counted them.
+        window = target.context_window * self.prompts if target.context_window and self.prompts else None
         if window is not None and self.bytes >= window:
             return window
-        if self.fetches or any(map(_goes_beyond, self._raws)):
+        if self.fetches or any(map(goes_beyond, self._raws)):
             return window or self.bytes + BEYOND_BYTES_TOKENS
         return self.bytes
 
@@ -91,7 +93,7 @@ class Size:
         if not self._names:
             return 0
         most = target.max_output_tokens or target.context_window
-        if not self._asked and most is None:
+        if not self.asked and most is None:
             name = self._names[0]
             raise InvalidRequest(
                 _(
@@ -101,7 +103,7 @@ class Size:
                 name,
                 field=name,
             )
-        return min(self._asked or most, most or self._asked)
+        return min(self.asked or most, most or self.asked)
 
 
 def affordable(bounds, nanos) -> int | None:
@@ -124,7 +126,7 @@ def lower(call, tokens, target):
     call.fields = call.fields | dict.fromkeys(said or [own], msgspec.Raw(b"%d" % tokens))
 
 
-def _goes_beyond(raw):
+def goes_beyond(raw):
     """Whether a part of the prompt may come to more tokens than its bytes say."""
     if _HIDDEN.search(raw):
         return True

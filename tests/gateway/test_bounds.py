@@ -135,3 +135,10 @@ def test_an_answer_is_shortened_in_every_field_that_says_its_length():
     del asked.fields["max_tokens"]
     lower(asked, 50, Target())
     assert bytes(asked.fields["max_tokens"]) == b"50"
+
+
+def test_each_of_several_texts_has_the_window_to_itself():
+    texts = ["x" * 300] * 50
+    assert bound(embeddings, Target(window=400), input=texts).input > 15_000
+    assert bound(completions, Target(window=400), prompt=texts, max_tokens=5).input > 15_000
+    assert bound(completions, Target(window=400), prompt=["x" * 900] * 3, max_tokens=5).input == 1_200

@@ -68,9 +68,7 @@ EVENTS = {
     messages: data(
         '{"type":"content_block_delta","delta":{"type":"text_delta","text":"Hello"},"usage":{"input_tokens":ODD}}'
     ),
-    responses: data(
-        '{"type":"response.output_text.delta","output_index":0,"delta":"Hello","logprobs":[ODD],"error":ODD}'
-    )
+    responses: data('{"type":"response.output_text.delta","delta":"Hello","logprobs":[ODD],"error":ODD}')
     + data('{"type":"response.output_item.done","output_index":1,"item":' + ITEM + "}"),
 }
 
