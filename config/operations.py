@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 from console.access import get_organization
 from console.models import Organization
 from gateway import runtime as runtimes
-from usage import checks, deliveries, limit_alerts
+from usage import checks, deliveries, limit_alerts, processes
 from usage.ledger import LEASE_SECONDS
 from usage.models import GatewayProcess, SpendLease, SpendLimit, Sweep
 
@@ -201,7 +201,7 @@ def _database():
 
 def _redis():
     if not settings.REDIS_URL:
-        return {"kind": "redis", "state": "none"}
+        return {"kind": "redis", "state": "none", "shares": processes.sharing()}
     client = redis.Redis.from_url(
         settings.REDIS_URL, socket_connect_timeout=REDIS_SECONDS, socket_timeout=REDIS_SECONDS, retry=None
     )

@@ -2,7 +2,9 @@
 
 import datetime
 import os
+import socket
 
+from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
@@ -24,6 +26,21 @@ def count_living(*, uid, host, pid) -> int:
     now = timezone.now()
     if not GatewayProcess.objects.filter(pk=uid).update(seen_at=now):
         GatewayProcess.objects.get_or_create(uid=uid, defaults={"host": host[:200], "pid": pid})
+    return _count(now, host, uid)
+
+
+def sharing() -> int:
+    """
+    Into how many shares limits by the minute are cut, one for each process; one query.
+
+    One where there is one process, and where Redis or Valkey counts for all of them.
+    """
+    if settings.REDIS_URL:
+        return 1
+    return max(_count(timezone.now(), socket.gethostname()), settings.WEB_PROCESSES)
+
+
+def _count(now, host, uid=None):
     since = now - datetime.timedelta(seconds=SEEN_SECONDS)
     living = GatewayProcess.objects.filter(ended_at=None, seen_at__gte=since).values_list("uid", "host", "pid")
     return sum(1 for other, where, number in living if other == uid or where != host[:200] or _is_alive(number))

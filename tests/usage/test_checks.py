@@ -130,6 +130,15 @@ def test_the_page_says_what_the_server_stands_on(alice_client, workspace, settin
     assert "Does not answer" in alice_client.get(URL).text
 
 
+def test_the_page_says_that_processes_without_redis_enforce_a_share_each(alice_client, workspace, settings):
+    assert "its share" not in alice_client.get(URL).text
+    for number in range(4):
+        GatewayProcess.objects.create(uid=str(number), host="elsewhere", pid=number)
+    assert "each of 4 processes enforces its share of rate limits" in alice_client.get(URL).text
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert "each of 4 processes" not in alice_client.get(URL).text
+
+
 def test_ten_processes_cost_as_many_queries_as_one(alice_client, processes, django_assert_max_num_queries):
     for number in range(10):
         ledger.register(uid=f"more_{number}", host="machine", pid=number)

@@ -298,7 +298,7 @@ def test_a_page_takes_a_fixed_number_of_queries(
         ask(limit(user, 5, organization=organization), user)
     limit(organization, 100)
     alice_client.get(url(name, workspace))
-    with django_assert_max_num_queries(19):
+    with django_assert_max_num_queries(21):
         alice_client.get(url(name, workspace))
 
 
@@ -938,7 +938,7 @@ def test_rates_are_set_changed_and_removed(alice_client, workspace, organization
     )
     assert (model.model, grouped.group, every.changed_by) == ("gpt-test", group, alice)
     text = words(alice_client.get(url("limit_list", workspace)).text)
-    assert "default Workspace All 60 2,000,000 no limit no limit" in text
+    assert "default Workspace All 60 0 in the last minute 2,000,000 0 in the last minute no limit no limit" in text
 
     data = {"requests_per_minute": "30"}
     assert alice_client.post(url("rate_edit", workspace, every.uid), data).status_code == 302
@@ -971,6 +971,105 @@ def test_a_workspace_can_only_have_less(alice_client, workspace, organization):
     over.requests_per_minute = 5
     over.save()
     assert "A lower one above holds first." in alice_client.get(url("limit_list", workspace)).text
+
+
+def rate_cells(client, page):
+    """The figures of each row of the table of rates: whose, for which models, and four."""
+    table = client.get(page).text.split('class="table table--stack table--rates"')[1].split("</table>")[0]
+    cells = re.findall(r"<t[hd][ >].*?</t[hd]>", table.split("<tbody>")[1], re.DOTALL)
+    return [[words(cell) for cell in cells[row : row + 6]] for row in range(0, len(cells), 7)]
+
+
+def test_a_rate_says_what_was_used_in_the_last_minute(alice_client, workspace, organization):
+    key, elsewhere = make_api_key(workspace), make_workspace(organization=organization)
+    provider = make_provider(organization)
+    mini, opus = make_model(provider, "gpt-mini"), make_model(provider, "opus")
+    small = set_model_group(organization=organization, name="small", patterns=["*-mini"])
+    every = {"requests_per_minute": 10, "input_tokens_per_minute": 5_000, "output_tokens_per_minute": 100}
+    for thing in (organization, workspace, key):
+        subject = limit_queries.Subject.of(thing)
+        where = {"organization": organization, "scope": subject.scope, "scope_id": subject.scope_id}
+        set_rate_limit(**where, **every, concurrent_requests=7)
+    whole = {"organization": organization, "scope": "organization", "scope_id": organization.pk}
+    set_rate_limit(**whole, group=small, output_tokens_per_minute=90)
+    set_rate_limit(**whole, model="alias", requests_per_minute=5)
+    set_tier_of(organization, [{"requests_per_minute": 20}, {"models": ["op*"], "input_tokens_per_minute": 1_000}])
+
+    def asked(place=workspace, seconds=1, **fields):
+        moment = timezone.now() - datetime.timedelta(seconds=seconds)
+        factories.make_request_log(place, started_at=moment, **fields)
+
+    asked(api_key=key, provider_model=mini)
+    # What is read from a cache is free, what is written to one counts.
+    cached = {"cache_read_tokens": 900, "cache_write_tokens": 30, "cache_write_1h_tokens": 4}
+    asked(api_key=key, provider_model=opus, requested_model="alias", seconds=55, **cached)
+    asked(provider_model=mini, source="playground", input_tokens=None, output_tokens=None, outcome="upstream_error")
+    asked(elsewhere, provider_model=opus)
+    asked(make_workspace())
+    asked(api_key=key, provider_model=mini, seconds=61)
+    asked(api_key=key, provider_model=mini, outcome="refused", status=429, attempts=0)
+
+    def used(number):
+        return f"{number} in the last minute"
+
+    page = url("limit_key", workspace, key.uid)
+    rows = {(row[0], row[1]): row[2:] for row in rate_cells(alice_client, page)}
+    name = organization.name
+    assert rows[f"{name} Tier First", "All"][0] == f"20 {used(4)}"
+    assert rows[f"{name} Tier First", "op*"][1] == f"1,000 {used(234)}"
+    assert rows[f"{name} Organization", "All"] == [f"10 {used(4)}", f"5,000 {used(334)}", f"100 Binds {used(60)}", "7"]
+    assert rows[f"{name} Organization", "small"][2] == f"90 {used(20)}"
+    assert rows[f"{name} Organization", "alias"][0] == f"5 {used(1)}"
+    assert rows["default Workspace", "All"][:2] == [
+        f"10 A lower one above holds first. {used(3)}",
+        f"5,000 A lower one above holds first. {used(234)}",
+    ]
+    # The organization's output, 60 of 100, is nearest to its limit.
+    assert 'width="60.00%"' in alice_client.get(page).text
+
+
+def test_what_is_used_of_rates_takes_as_many_queries_however_much_it_is(
+    alice_client, workspace, organization, django_assert_num_queries
+):
+    model = make_model(make_provider(organization))
+    set_rate_limit(organization=organization, scope="workspace", scope_id=workspace.pk, requests_per_minute=9)
+    page = url("limit_list", workspace)
+    alice_client.get(page)
+    with CaptureQueriesContext(connection) as queries:
+        alice_client.get(page)
+    for _ in range(5):
+        factories.make_request_log(workspace, api_key=make_api_key(workspace), provider_model=model)
+    with django_assert_num_queries(len(queries)):
+        assert "5 in the last minute" in alice_client.get(page).text
+
+
+def test_rates_say_that_each_process_has_its_share(alice_client, workspace, organization, settings):
+    said = "This server runs 3 processes without Redis or Valkey."
+    set_rate_limit(organization=organization, scope="workspace", scope_id=workspace.pk, requests_per_minute=9)
+    for number in range(2):
+        GatewayProcess.objects.create(uid=str(number), host="elsewhere", pid=number)
+    assert "without Redis or Valkey" in alice_client.get(url("limit_list", workspace)).text
+    GatewayProcess.objects.create(uid="third", host="elsewhere", pid=3)
+    assert said in alice_client.get(url("limit_list", workspace)).text
+    assert said not in alice_client.get(url("limit_member", workspace, alice_uid(organization))).text
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert said not in alice_client.get(url("limit_list", workspace)).text
+    settings.REDIS_URL = None
+    GatewayProcess.objects.update(seen_at=timezone.now() - datetime.timedelta(minutes=3))
+    assert "without Redis or Valkey" not in alice_client.get(url("limit_list", workspace)).text
+    # As many as this server was told to run, before they have all said that they live.
+    settings.WEB_PROCESSES = 3
+    assert said in alice_client.get(url("limit_list", workspace)).text
+
+
+def alice_uid(organization):
+    return organization.members.get(user__name="Alice").user.uid
+
+
+def set_tier_of(organization, rates):
+    put_on_tier(
+        organization=organization, tier=set_tier(ladder="ours", step=1, slug="first", name="First", rates=rates)
+    )
 
 
 def test_groups_are_named_changed_and_removed(alice_client, workspace, organization):
@@ -1032,7 +1131,7 @@ def test_an_organization_is_put_on_a_tier_and_taken_off(alice_client, bob_client
     text = words(bob_client.get(url("limit_organization", workspace)).text)
     assert "Tier First since" in text
     assert "At most $500.00 a month." in text
-    assert "Tier First gpt-* 77 no limit no limit no limit" in text
+    assert "Tier First gpt-* 77 0 in the last minute no limit no limit no limit" in text
     assert alice_client.post(url("tier_edit", workspace), {"tier": ""}).status_code == 302
     assert not TierPlace.objects.exists()
     put_on_tier(organization=organization, tier=tier)

@@ -99,10 +99,13 @@ def _limits(request, workspace, subjects, beneath=()):
     if subject.scope != Scope.MEMBER:
         place, groups = rate_queries.place_of(organization), rate_queries.groups_of(organization)
         rate_queries.mark_what_matches_nothing(organization, groups)
+        rates = rate_queries.rates(organization, place, rate_limits, known)
+        rate_queries.mark_what_binds(rates, {each.key for each in subjects})
         context |= {
             "place": place,
-            "rates": rate_queries.rates(organization, place, rate_limits, known),
+            "rates": rates,
             "groups": groups,
+            "shares": processes.sharing() if rates else 1,
         }
     template = "usage/limit_list.html" + ("#fragment" if request.htmx else "")
     return render_local(request, workspace, template, context)

@@ -32,7 +32,7 @@ class Command(BaseCommand):
             raise CommandError(" ".join(error.messages)) from None
         for pattern in unmatched(group):
             self.stderr.write(
-                f"No model or route matches {pattern!r} yet: a limit of the group holds back none by it until one does.",
+                f"No model or route matches {pattern!r} yet: by it, the group holds nobody back until one does.",
                 self.style.WARNING,
             )
         self.stdout.write(group.uid)
