@@ -9,11 +9,13 @@ from django.test import Client
 
 from console.models import Member
 from tests import factories, schedule
-from tests.server import Server, closed_port
+from tests.server import Prepared, Server, closed_port
 from tests.upstream import Upstream
 
 # Django is set up by now; servers that tests start as child processes must take the product's own settings.
 os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+# Nothing that tests ask has a certificate, and a client reads those of the machine for longer than it asks.
+os.environ |= {"SSL_CERT_FILE": "", "SSL_CERT_DIR": os.path.dirname(__file__)}
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("comptoir", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -109,6 +111,15 @@ def signed_in(user):
 
 
 # The real server over sockets --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prepared(request, tmp_path_factory):
+    """Let servers begin with what the first of them has prepared, in this process of the run or another."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if hasattr(request.config, "workerinput") else folder
+    # A run that a test starts finds it too.
+    Server.prepared = Prepared(os.environ.setdefault("TEST_PREPARED", str(shared / "prepared")))
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """The real server on a free port with a data folder of its own, as ``./comptoir up`` starts it."""
 
 import contextlib
+import fcntl
 import json
 import os
 import random
 import re
+import select
+import shutil
 import signal
 import socket
 import sqlite3
@@ -16,11 +19,42 @@ from pathlib import Path
 import httpx
 import psycopg
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.management import ROOT, Management
+
 OWNER_EMAIL, OWNER_PASSWORD = "owner@example.org", "correct horse battery staple"
 READY = re.compile(r"Comptoir is ready at (https?://\S+)")
 # What would make a server under test depend on the machine it runs on.
-OWN_VARIABLES = re.compile(r"^(COMPTOIR_|DATABASE_URL|REDIS_URL|CELERY_|SECRET_KEY|API_KEY_PEPPER|DJANGO_|PYTEST_)")
+OWN_VARIABLES = re.compile(
+    r"^(COMPTOIR_|DATABASE_URL|REDIS_URL|CELERY_|SECRET_KEY|API_KEY_PEPPER|DJANGO_|PYTEST_|SSL_CERT_)"
+)
+
+
+class Prepared:
+    """
+    A data folder that ``manage.py prepare`` has made once, for installations to begin with.
+
+    Nothing was ever started in it: what a first start shows and does, one in a copy of it shows and does as well, only
+    that the tables are there and the static files are collected.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def copy_to(self, folder, environment, *, with_data):
+        """Copy the database, its secrets and the static files, or these alone."""
+        with open(f"{self.folder}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (self.folder / "static.stamp").exists():
+                subprocess.run(
+                    [sys.executable, "manage.py", "prepare", "--verbosity", "0"],
+                    cwd=ROOT,
+                    env=environment | {"COMPTOIR_DATA": str(self.folder)},
+                    check=True,
+                    timeout=100,
+                )
+        for part in self.folder.iterdir():
+            if with_data or part.name.startswith("static"):
+                shutil.copytree(part, folder / part.name) if part.is_dir() else shutil.copy2(part, folder)
 
 
 class Server:
@@ -28,11 +62,17 @@ class Server:
     One installation: a data folder, and the processes that ``start`` brings up in it.
 
     It outlives its processes: after ``kill9`` or ``stop``, ``start`` serves the same data on the same port.
+
+    Where there is something ``prepared`` it begins with that. An ``empty`` one has a first start of its own, as one
+    needs whose environment says what the first start shall make.
     """
 
     command = (sys.executable, "-m", "config.up")
+    prepared = None
 
-    def __init__(self, folder, *, local_model=False, worker=False, environment=None, arguments=(), cores=None):
+    def __init__(
+        self, folder, *, local_model=False, worker=False, environment=None, arguments=(), cores=None, empty=False
+    ):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -46,16 +86,17 @@ class Server:
             *([] if worker else ["--no-worker"]),
             *arguments,
         ]
-        self.environment = {k: v for k, v in os.environ.items() if not OWN_VARIABLES.match(k)} | {
+        self.usual = {k: v for k, v in os.environ.items() if not OWN_VARIABLES.match(k)} | {
             "COMPTOIR_DATA": str(self.folder),
             "COMPTOIR_OWNER_EMAIL": OWNER_EMAIL,
             "COMPTOIR_OWNER_PASSWORD": OWNER_PASSWORD,
             "COMPTOIR_LOG_FORMAT": "json",
             "PYTHONUNBUFFERED": "1",
-            **(environment or {}),
         }
+        self.environment = self.usual | (environment or {})
         self.cores = cores
-        self.process = None
+        self.begins_empty = empty
+        self.process = self.management = None
 
     @property
     def base_url(self):
@@ -70,6 +111,8 @@ class Server:
 
     def start(self, timeout=90):
         """Start every process and wait for the line that says it is ready."""
+        if self.prepared and not self.begins_empty and not (self.folder / "prepare.lock").exists():
+            self.prepared.copy_to(self.folder, self.usual, with_data="DATABASE_URL" not in self.environment)
         began = time.monotonic()
         log = open(self.log_path, "ab")  # noqa: SIM115
         position = log.tell()
@@ -110,6 +153,7 @@ class Server:
 
     def stop(self, timeout=20):
         """Ask it to end, as Ctrl-C does, and wait."""
+        self.end_management()
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             try:
@@ -119,12 +163,13 @@ class Server:
                 raise
 
     def kill9(self):
-        """End every process of it at once, unasked."""
+        """End every process of it at once, unasked, and return when none is left."""
+        self.end_management()
         if not self.process:
             return
-        for pid in [self.process.pid, *descendants(self.process.pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self.process.kill()
+        while kill_session(self.process.pid, self.folder):
+            pass
         self.process.wait(10)
 
     def kill9_web(self, pids=None):
@@ -157,17 +202,18 @@ class Server:
 
     def manage(self, *arguments, environment=None):
         """The standard output of a management command in this server's folder."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self.environment | (environment or {}),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        if done.returncode:
-            raise RuntimeError(f"manage.py {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout.strip()
+        if self.management is None or self.management.environment != self.environment:
+            self.end_management()
+            self.management = Management(self.environment)
+        status, output, errors = self.management.run(arguments, environment or {}, timeout=60)
+        if status:
+            raise RuntimeError(f"manage.py {' '.join(arguments)} failed:\n{output}{errors}")
+        return output.strip()
+
+    def end_management(self):
+        if self.management is not None:
+            self.management.close()
+            self.management = None
 
     def create_api_key(self, name="test", *arguments, workspace="default"):
         return self.manage("create_api_key", "--workspace", workspace, "--name", name, *arguments)
@@ -262,6 +308,32 @@ def descendants(pid):
     for child in found:
         found.extend(children.get(child, []))
     return found
+
+
+def kill_session(leader, folder, timeout=20):
+    """
+    Kill every process in the session of the server in ``folder``, and wait until it has let go of all that it held.
+
+    Whether there were any: what they started in that moment is still to be killed.
+    """
+    with contextlib.ExitStack() as opened:
+        doomed = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                if int((entry / "stat").read_text().rsplit(")", 1)[1].split()[3]) != leader:
+                    continue
+                # The number may be somebody else's by now.
+                if f"COMPTOIR_DATA={folder}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    process = os.pidfd_open(int(entry.name))
+                    opened.callback(os.close, process)
+                    doomed.append(process)
+        for process in doomed:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        for process in doomed:
+            if not select.select([process], [], [], timeout)[0]:
+                raise RuntimeError(f"A process of the server in {folder} does not end.")
+    return bool(doomed)
 
 
 def command_of(pid):

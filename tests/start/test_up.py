@@ -59,7 +59,7 @@ def server(tmp_path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A server with everything that belongs to it; its tests leave it running, the last two end it."""
-    server = Server(tmp_path_factory.mktemp("whole"), local_model=True, worker=True)
+    server = Server(tmp_path_factory.mktemp("whole"), local_model=True, worker=True, empty=True)
     server.environment.pop("COMPTOIR_OWNER_PASSWORD")
     yield server.start()
     server.kill9()
@@ -304,7 +304,7 @@ def test_two_that_start_at_once_on_an_empty_database_prepare_it_once(tmp_path, d
         environment = {}
         if database == "postgresql":
             environment["DATABASE_URL"] = stack.enter_context(Postgres()).create_database("comptoir")
-        servers = [Server(tmp_path / "data", environment=environment) for _ in range(2)]
+        servers = [Server(tmp_path / "data", environment=environment, empty=True) for _ in range(2)]
         with ThreadPoolExecutor() as threads:
             for _ in threads.map(Server.start, servers):
                 pass
