@@ -1,6 +1,6 @@
 """What the usage page draws: rows by model or key that add up, and the chart's own table of steps."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from babel.dates import format_date
 from babel.numbers import format_decimal, get_currency_precision
@@ -148,6 +148,7 @@ def breakdown(sums, by, measure, known, currency):
     """The rows of the table, largest by ``measure`` first, and their total as a row of its own."""
     rows = [Row(_named(known, by, key), entity_sums) for key, entity_sums in sums.items()]
     rows.sort(key=lambda row: (-row.sums.measure(measure), -row.sums.requests, row.entity.name))
+    _recolour(rows)
     total = Row(Entity("total", _("Total"), OTHER_SERIES), sum_of(sums.values()))
     for row, cost, share in zip(
         rows,
@@ -172,20 +173,45 @@ def sum_of(many):
     return total
 
 
+def _recolour(rows):
+    """
+    Give each row that the chart shows for itself a colour of its own, and "other" to the rest.
+
+    There are as many colours as such rows: where two have the same, the one that was there first keeps it.
+    """
+    coloured = [row for row in rows if row.entity.series != OTHER_SERIES]
+    shown, rest = coloured[:MOST_SERIES], coloured[MOST_SERIES:]
+    free = sorted(set(range(1, OTHER_SERIES)) - {row.entity.series for row in shown})
+    taken = set()
+    for row in sorted(shown, key=lambda row: _order(row.entity)):
+        if row.entity.series in taken:
+            row.entity = replace(row.entity, series=free.pop(0))
+        taken.add(row.entity.series)
+    for row in rest:
+        row.entity = replace(row.entity, series=OTHER_SERIES)
+
+
+def _order(entity):
+    """The order of creation; the playground came first."""
+    return entity.key if isinstance(entity.key, int) else 0
+
+
 def leading(rows):
-    """The entities of a breakdown that the chart shows each for itself: the largest."""
-    return [row.entity.key for row in rows[:MOST_SERIES]]
+    """The entities of a breakdown that the chart shows each for itself: the largest, and one other if it is alone."""
+    others = [row for row in rows if row.entity.series == OTHER_SERIES]
+    return [row.entity.key for row in rows if row.entity.series != OTHER_SERIES or len(others) == 1]
 
 
 def chart(period, sums, rows, measure, currency):
     """
-    The chart's series, as entities, and its steps; beyond nine series the smallest are "others".
+    The chart's series, as entities, and its steps; what has no colour of its own is "others".
 
     ``rows`` are those of the breakdown: their order is the order of the stack.
     """
-    series = [row.entity for row in rows[:MOST_SERIES]]
-    if len(rows) > MOST_SERIES:
-        name = _("%(count)d others") % {"count": len(rows) - MOST_SERIES}
+    shown = set(leading(rows))
+    series = [row.entity for row in rows if row.entity.key in shown]
+    if len(rows) > len(series):
+        name = _("%(count)d others") % {"count": len(rows) - len(series)}
         series.append(Entity(OTHER, name, OTHER_SERIES))
     starts = period.steps()
     unit = smallest_unit(sum_of(row.sums for row in rows).cost, currency)

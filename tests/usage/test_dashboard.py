@@ -290,8 +290,32 @@ def test_more_than_nine_series_end_in_others(alice_client, workspace, organizati
     html = alice_client.get(usage_url(workspace)).text
     head = html.split('id="steps"')[1].split("</thead>")[0]
 
-    assert head.count("data-series") == 10
+    assert sorted(re.findall(r'data-series="(\d+)"', head), key=int) == [str(number) for number in range(1, 11)]
     assert "3 others" in head
+
+
+def test_models_of_one_colour_are_told_apart_and_the_elder_keeps_it(alice_client, workspace, organization):
+    provider = make_provider(organization)
+    for number, (name, series) in enumerate([("eldest", 2), ("younger", 2), ("youngest", 1)]):
+        model = make_model(provider, name, series=series)
+        make_request_log(workspace, provider_model=model, cost_nanos=10**9 * (number + 1))
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace)).text
+
+    series = dict(re.findall(r'data-series="(\d+)">(\w+)', html))
+    assert {name: number for number, name in series.items()} == {"eldest": "2", "younger": "3", "youngest": "1"}
+
+
+def test_what_alone_has_no_colour_of_its_own_keeps_its_name(alice_client, workspace, model):
+    make_request_log(workspace, provider_model=model)
+    make_request_log(workspace, outcome=Outcome.REFUSED, cost_nanos=0)
+    rebuild_rollups()
+
+    html = alice_client.get(usage_url(workspace, "?measure=requests")).text
+
+    assert ">No model</th>" in html
+    assert "others" not in html.split('id="steps"')[1].split("</thead>")[0]
 
 
 def test_today_in_a_half_hour_zone_loses_nothing_to_the_hour_that_midnight_cuts(workspace, organization, model):
