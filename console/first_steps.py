@@ -1,7 +1,7 @@
 """What a new workspace should do next. Each package adds what it knows when it starts, so none asks to its right."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.urls import reverse
 from django.utils.functional import Promise
@@ -9,19 +9,26 @@ from django.utils.translation import gettext_lazy as _
 
 from console.models import Member, Workspace
 
+NEXT = 1
 
-@dataclass(frozen=True, order=True)
+
+@dataclass(frozen=True)
 class Step:
-    """One line of the list. ``is_done`` and ``url`` are given the workspace; steps stand in order of ``place``."""
+    """
+    One line of the list. ``is_done``, ``url`` and ``leads`` are given the workspace.
+
+    Steps stand in order of ``place``; one that ``leads`` comes right after the start, as others need it.
+    """
 
     place: int
-    title: Promise = field(compare=False)
-    is_done: Callable[[Workspace], bool] = field(compare=False)
-    text: Promise | str = field(compare=False, default="")
-    action: Promise | str = field(compare=False, default="")
-    url: Callable[[Workspace], str] | None = field(compare=False, default=None)
-    role: str = field(compare=False, default=Member.Role.DEVELOPER)
-    opens_dialog: bool = field(compare=False, default=False)
+    title: Promise
+    is_done: Callable[[Workspace], bool]
+    text: Promise | str = ""
+    action: Promise | str = ""
+    url: Callable[[Workspace], str] | None = None
+    role: str = Member.Role.DEVELOPER
+    opens_dialog: bool = False
+    leads: Callable[[Workspace], bool] | None = None
 
 
 _steps = []
@@ -43,7 +50,7 @@ def steps_of(workspace, member):
             "opens_dialog": step.opens_dialog,
             "is_done": step.is_done(workspace),
         }
-        for step in sorted(_steps)
+        for step in sorted(_steps, key=lambda step: NEXT if step.leads and step.leads(workspace) else step.place)
         if member.may(step.role)
     ]
 

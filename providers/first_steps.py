@@ -12,6 +12,12 @@ def has_provider(workspace):
     return workspace.organization.providers.current().exclude(kind="local").exists()
 
 
+def has_no_model(workspace):
+    """Whether there is nothing yet that could answer."""
+    models = workspace.organization.models.current()
+    return not models.filter(disabled_at=None, provider__disabled_at=None).exists()
+
+
 def add():
     """Register the first provider, for those who may connect one."""
     register(
@@ -23,5 +29,6 @@ def add():
             _("Connect"),
             lambda workspace: reverse("providers:provider_list", args=[workspace.organization.slug]),
             role=Member.Role.ADMIN,
+            leads=has_no_model,
         )
     )

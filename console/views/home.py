@@ -20,6 +20,7 @@ def home(request, workspace_slug):
         "section": "home",
         "steps": steps if done < len(steps) else [],
         "done": done,
+        "next_step": next((step for step in steps if not step["is_done"]), None),
         "base_url": base_url(request),
         "key_name": workspace.api_keys.free_name("first"),
     }

@@ -1,5 +1,7 @@
 """What stands around every page: the sidebar, the switcher, the home page, the pages of refusals and faults."""
 
+import re
+
 import pytest
 from django.urls import reverse
 from django.utils import timezone
@@ -42,6 +44,18 @@ def test_the_home_page_counts_the_steps_that_are_done(alice_client, workspace):
     factories.make_api_key(workspace)
     factories.make_request_log(workspace)
     assert "3 of 4 done" in alice_client.get(workspace.get_absolute_url()).text
+
+
+def test_without_a_model_a_provider_is_the_next_step(alice_client, workspace, organization):
+    def titles():
+        page = alice_client.get(workspace.get_absolute_url()).text
+        assert page.count("button--primary") == 1
+        primary = page.index("button--primary")
+        return re.findall(r"<h3>([^<]+)</h3>", page)[:3], page[:primary].count("<h3>")
+
+    assert titles() == (["Start the server", "Connect a provider", "Get a first answer"], 2)
+    factories.make_model(factories.make_provider(organization, kind="local"))
+    assert titles() == (["Start the server", "Get a first answer", "Create an API key"], 2)
 
 
 def test_a_developer_is_not_asked_to_connect_a_provider(bob_client, workspace):
@@ -89,7 +103,7 @@ def test_the_command_for_a_key_names_one_that_is_free(alice_client, workspace):
 
 def test_the_home_page_costs_a_fixed_number_of_queries(alice_client, workspace, django_assert_max_num_queries):
     alice_client.get(workspace.get_absolute_url())
-    with django_assert_max_num_queries(10):
+    with django_assert_max_num_queries(11):
         alice_client.get(workspace.get_absolute_url())
 
 
