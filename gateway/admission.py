@@ -12,6 +12,8 @@ from gateway.rates import RateLimiter, estimates
 
 log = structlog.get_logger(__name__)
 
+NO_ACCOUNTS = 0.0, 0.0, ()
+
 
 class Admission:
     """Counts requests by the minute, and holds what they may cost in the leases of this process."""
@@ -22,7 +24,8 @@ class Admission:
         self.leases = leases
         self.rates = rates
         self._refused = refused
-        # The account of each limit's current interval, as long as the limits are those.
+        # The accounts of each caller's current intervals, and since and until when these are that, as long as the
+        # limits are those.
         self._accounts, self._spending = {}, None
 
     async def admit(self, call, plan):
@@ -52,11 +55,11 @@ class Admission:
         if every is not self._spending:
             self._accounts, self._spending = {}, every
         bounds = self._bounds(call, plan, limits)
-        nanos = max(bound.cost() for bound in bounds)
+        nanos = max([bound.cost() for bound in bounds])
         if not nanos and not any(limit.refuses_all for limit in limits):
             # What is free passes however much was spent.
             return
-        accounts = self._accounts_of(limits, spending, call.received_at)
+        accounts = self._accounts_of(call, limits, spending)
         call.reservation = self.leases.reserve(accounts, nanos)
         if call.reservation is None:
             await self._wait(call, accounts, bounds, limits, spending)
@@ -65,13 +68,14 @@ class Admission:
         """What the call can cost at each target of its plan; those without a price are left out of it."""
         size = Size(call)
         bounds = [Bound(call, target, size) for target in plan.targets]
-        if getattr(call.format, "IS_FREE_UNLESS_PRICED", False) or all(limit.allows_unpriced for limit in limits):
-            return bounds
         priced = [bound for bound in bounds if bound.rates]
+        if len(priced) == len(bounds) or getattr(call.format, "IS_FREE_UNLESS_PRICED", False):
+            return bounds
+        if all(limit.allows_unpriced for limit in limits):
+            return bounds
         if not priced:
             raise errors.unpriced_model(call.model)
-        if len(priced) < len(bounds):
-            plan.keep([bound.target for bound in priced])
+        plan.keep([bound.target for bound in priced])
         return priced
 
     def settle(self, call, cost: int | None):
@@ -113,15 +117,17 @@ class Admission:
                 lower(call, tokens, bounds[0].target)
                 call.limit_headers.append((b"x-comptoir-max-tokens", b"%d" % tokens))
 
-    def _accounts_of(self, limits, spending, moment):
-        found = []
+    def _accounts_of(self, call, limits, spending):
+        caller, moment = call.caller, call.received_at
+        who = caller.workspace_id, caller.api_key_id, caller.user_id
+        since, until, accounts = self._accounts.get(who, NO_ACCOUNTS)
+        if since <= moment < until:
+            return accounts
         for limit in limits:
             if limit.refuses_all:
                 self._refused(spending.key(limit, moment))
                 raise errors.nothing_allowed(limit)
-            account = self._accounts.get(limit.id)
-            if account is None or not account.start <= moment < account.end:
-                account = self.leases.account(spending.key(limit, moment), spending.calendar)
-                self._accounts[limit.id] = account
-            found.append(account)
-        return tuple(found)
+        accounts = tuple(self.leases.account(spending.key(limit, moment), spending.calendar) for limit in limits)
+        since, until = max(account.start for account in accounts), min(account.end for account in accounts)
+        self._accounts[who] = since, until, accounts
+        return accounts

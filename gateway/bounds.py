@@ -34,7 +34,7 @@ _TYPE = re.compile(rb'"type"\s*:\s*"([^"]*)"')
 # A letter that is written as an escape may hide such a word.
 _HIDDEN = re.compile(rb"\\u00(?:[46][1-9a-fA-F]|[57][0-9aA])")
 # Fields beside the prompt that bring in what is not in it.
-FETCHING = ("web_search_options", "mcp_servers", "conversation", "prompt", "plugins", "container")
+FETCHING = frozenset({"web_search_options", "mcp_servers", "conversation", "prompt", "plugins", "container"})
 
 
 class Bound:
@@ -71,15 +71,18 @@ class Size:
         self._raws = [bytes(fields[name]) for name in form.PROMPT_FIELDS if name in fields]
         self.bytes = sum(map(len, self._raws)) + FRAME_TOKENS + (TOOLS_TOKENS if "tools" in fields else 0)
         self._names = getattr(form, "MAX_TOKENS_FIELDS", ())
-        self.asked = max((_positive(fields, name) or 0 for name in self._names), default=0)
-        self.prompts, self.answers = None, 0
+        self.asked, self.prompts, self.answers = 0, None, 0
+        for name in self._names:
+            if name in fields:
+                self.asked = max(self.asked, _positive(fields, name) or 0)
         if self._names:
-            self.prompts = _prompts(call)
-            self.answers = max(_positive(fields, "n") or 1, _positive(fields, "best_of") or 1) * self.prompts
-        self.fetches = any(name in fields and name not in form.PROMPT_FIELDS for name in FETCHING)
+            self.prompts = self.answers = _prompts(call)
+            if "n" in fields or "best_of" in fields:
+                self.answers *= max(_positive(fields, "n") or 1, _positive(fields, "best_of") or 1)
+        self.fetches = not FETCHING.isdisjoint(fields) and not FETCHING.intersection(fields) <= set(form.PROMPT_FIELDS)
 
     def input_at(self, target):
-        """No tokenizer makes more tokens of a text than it has bytes, and no model reads more at once than its window."""
+        """No tokenizer makes more tokens of a text than it has bytes, no model reads more at once than its window."""
         # Where no answer is written each of many texts is read by itself, and nobody has counted them.
         window = target.context_window * self.prompts if target.context_window and self.prompts else None
         if window is not None and self.bytes >= window:

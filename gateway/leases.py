@@ -147,7 +147,7 @@ class Reservation:
 
     @property
     def lease_ids(self):
-        return tuple(account.lease_id for account in self.accounts)
+        return tuple([account.lease_id for account in self.accounts])
 
 
 @dataclass(slots=True, eq=False)
@@ -206,11 +206,11 @@ class Leases:
 
     def reserve(self, accounts, nanos) -> Reservation | None:
         """Hold ``nanos`` in all of ``accounts``, if they are at hand."""
-        now = _now()
+        now, wall = _now(), time.time()
         if now - self._renewed_at > SPENDABLE_SECONDS:
             return None
         for account in accounts:
-            if account.free < nanos or not account.lease_id or account.until <= time.time():
+            if account.free < nanos or account.until <= wall or not account.lease_id:
                 return None
         for account in accounts:
             account.free -= nanos
@@ -261,10 +261,11 @@ class Leases:
         nanos = reservation.nanos
         # What was not held cannot be taken from what is: the ledger alone counts it.
         used = min(cost, nanos)
+        unused = nanos - used
         for account in reservation.accounts:
             account.held -= nanos
             account.spent += used
-            account.free += nanos - used
+            account.free += unused
             if cost > nanos:
                 # The limit may be passed: nothing more is given out here before the ledger was asked.
                 account.is_tight = True
