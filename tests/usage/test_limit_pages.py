@@ -417,7 +417,7 @@ def test_a_limit_is_set_for_whom_it_is_meant(alice_client, workspace, organizati
     assert (row.amount_nanos, row.is_hard, row.thresholds) == (12_500_000_000, True, [50, 100])
     assert (row.changed_by, row.allows_unpriced) == (alice, False)
     event = AuditEvent.objects.filter(action="spend_limit.set", target_uid=row.uid).get()
-    assert (event.actor, event.details["amount_nanos"]) == (alice, 12_500_000_000)
+    assert (event.actor, event.details["after"]["amount_nanos"]) == (alice, 12_500_000_000)
     assert Revision.objects.get(pk=1).number == before + 4
 
 
@@ -938,7 +938,7 @@ def test_rates_are_set_changed_and_removed(alice_client, workspace, organization
     )
     assert (model.model, grouped.group, every.changed_by) == ("gpt-test", group, alice)
     text = words(alice_client.get(url("limit_list", workspace)).text)
-    assert "default Workspace All 60 0 in the last minute 2,000,000 0 in the last minute no limit no limit" in text
+    assert f"default Workspace All {used(0, '60')} {used(0, '2,000,000')} no limit no limit" in text
 
     data = {"requests_per_minute": "30"}
     assert alice_client.post(url("rate_edit", workspace, every.uid), data).status_code == 302
@@ -971,6 +971,11 @@ def test_a_workspace_can_only_have_less(alice_client, workspace, organization):
     over.requests_per_minute = 5
     over.save()
     assert "A lower one above holds first." in alice_client.get(url("limit_list", workspace)).text
+
+
+def used(number, limit):
+    """How a figure reads: to the eye, and to the ear."""
+    return f"{number} / {limit} {limit}, {number} in the last minute"
 
 
 def rate_cells(client, page):
@@ -1009,20 +1014,17 @@ def test_a_rate_says_what_was_used_in_the_last_minute(alice_client, workspace, o
     asked(api_key=key, provider_model=mini, seconds=61)
     asked(api_key=key, provider_model=mini, outcome="refused", status=429, attempts=0)
 
-    def used(number):
-        return f"{number} in the last minute"
-
     page = url("limit_key", workspace, key.uid)
     rows = {(row[0], row[1]): row[2:] for row in rate_cells(alice_client, page)}
     name = organization.name
-    assert rows[f"{name} Tier First", "All"][0] == f"20 {used(4)}"
-    assert rows[f"{name} Tier First", "op*"][1] == f"1,000 {used(234)}"
-    assert rows[f"{name} Organization", "All"] == [f"10 {used(4)}", f"5,000 {used(334)}", f"100 Binds {used(60)}", "7"]
-    assert rows[f"{name} Organization", "small"][2] == f"90 {used(20)}"
-    assert rows[f"{name} Organization", "alias"][0] == f"5 {used(1)}"
+    assert rows[f"{name} Tier First", "All"][0] == used(4, 20)
+    assert rows[f"{name} Tier First", "op*"][1] == used(234, "1,000")
+    assert rows[f"{name} Organization", "All"] == [used(4, 10), used(334, "5,000"), f"Binds {used(60, 100)}", "7"]
+    assert rows[f"{name} Organization", "small"][2] == used(20, 90)
+    assert rows[f"{name} Organization", "alias"][0] == used(1, 5)
     assert rows["default Workspace", "All"][:2] == [
-        f"10 A lower one above holds first. {used(3)}",
-        f"5,000 A lower one above holds first. {used(234)}",
+        f"{used(3, 10)} A lower one above holds first.",
+        f"{used(234, '5,000')} A lower one above holds first.",
     ]
     # The organization's output, 60 of 100, is nearest to its limit.
     assert 'width="60.00%"' in alice_client.get(page).text
@@ -1131,7 +1133,7 @@ def test_an_organization_is_put_on_a_tier_and_taken_off(alice_client, bob_client
     text = words(bob_client.get(url("limit_organization", workspace)).text)
     assert "Tier First since" in text
     assert "At most $500.00 a month." in text
-    assert "Tier First gpt-* 77 0 in the last minute no limit no limit no limit" in text
+    assert f"Tier First gpt-* {used(0, 77)} no limit no limit no limit" in text
     assert alice_client.post(url("tier_edit", workspace), {"tier": ""}).status_code == 302
     assert not TierPlace.objects.exists()
     put_on_tier(organization=organization, tier=tier)
