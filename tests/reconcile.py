@@ -11,6 +11,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 KINDS = ("input", "cache_read", "cache_write", "output")
+# What is read of a row: there may be hundreds of thousands.
+COLUMNS = (
+    "id", "organization_id", "workspace_id", "api_key_id", "user_id", "outcome", "cost_nanos", "started_at", "attempts",
+    "upstream_request_id", "cache_write_1h_tokens", *(f"{kind}_tokens" for kind in KINDS),
+)  # fmt: skip
 SCOPES = {
     "organization": "organization_id", "workspace": "workspace_id", "api_key": "api_key_id", "member": "user_id",
 }  # fmt: skip
@@ -34,31 +39,38 @@ class Accounts:
             self.problems.append(problem)
 
 
-def reconcile(server, upstream=None, *, answered=(), is_stopped=False, exact_leases=True) -> Accounts:
+def reconcile(
+    server, upstream=None, *, organization=None, answered=(), begun=(), is_stopped=False, exact_leases=True
+) -> Accounts:
     """
     Compare all that ``server`` has written, once it has nothing more to write.
 
-    ``answered`` are pairs of a request's id and its marker in the prompt, of answers that a client has had whole.
-    ``is_stopped`` says that no process of it runs: then no journal is left, and nothing is held.
+    ``organization`` is the id of the one to look at, of which ``upstream`` then has the books alone. ``answered`` are
+    pairs of a request's id and its marker in the prompt, of answers that a client has had whole, ``begun`` the ids of
+    those of which it has had the beginning. ``is_stopped`` says that no process of it runs: then no journal is left,
+    and nothing is held.
     """
     accounts = Accounts()
-    rows = server.query("SELECT * FROM usage_requestlog ORDER BY id")
+    own = "" if organization is None else f" WHERE organization_id = {int(organization)}"
+    rows = server.query(f"SELECT {', '.join(COLUMNS)} FROM usage_requestlog{own} ORDER BY id")
     accounts.rows = len(rows)
     accounts.outcomes = Counter(row["outcome"] for row in rows)
     accounts.cost = sum(row["cost_nanos"] or 0 for row in rows)
     for row in rows:
         accounts.insist((row["cost_nanos"] or 0) >= 0, f"{row['id']} costs {row['cost_nanos']}")
-    _ledger(accounts, server, rows)
-    _leases(accounts, server)
-    _rollups(accounts, server, rows)
+    _ledger(accounts, server, rows, own)
+    _leases(accounts, server, own)
+    _rollups(accounts, server, rows, own)
     if upstream is not None:
         _books(accounts, rows, upstream, answered)
+    known = {row["id"] for row in rows} if begun else ()
+    accounts.problems += [f"{each} was begun and has no row" for each in begun if each not in known]
     if is_stopped:
         _leftovers(accounts, server, exact_leases)
     return accounts
 
 
-def _ledger(accounts, server, rows):
+def _ledger(accounts, server, rows, own):
     """Every interval is the sum of its rows, and every row is in one interval of each kind of each of its scopes."""
     spent = defaultdict(list)
     for row in rows:
@@ -71,11 +83,11 @@ def _ledger(accounts, server, rows):
         found.sort()
     limits = {
         (limit["organization_id"], limit["scope"], limit["scope_id"], limit["period"]): limit
-        for limit in server.query("SELECT * FROM usage_spendlimit")
+        for limit in server.query(f"SELECT * FROM usage_spendlimit{own}")
         if limit["is_hard"]
     }
     booked = defaultdict(list)
-    for interval in server.query("SELECT * FROM usage_ledgerperiod ORDER BY start"):
+    for interval in server.query(f"SELECT * FROM usage_ledgerperiod{own} ORDER BY start"):
         key = (interval["organization_id"], interval["scope"], interval["scope_id"])
         name = f"{interval['scope']} {interval['scope_id']}, {interval['period']} of {interval['start']}"
         start, end = moment(interval["start"]), moment(interval["end"])
@@ -102,22 +114,23 @@ def _ledger(accounts, server, rows):
             accounts.insist(settled == total, f"All {period}s of {key} come to {settled}, all its rows to {total}")
 
 
-def _leases(accounts, server):
+def _leases(accounts, server, own):
     """An interval holds what its leases do, and no lease more than it was granted."""
     held = Counter()
-    for lease in server.query("SELECT * FROM usage_spendlease"):
+    within = f" WHERE ledger_period_id IN (SELECT id FROM usage_ledgerperiod{own})" if own else ""
+    for lease in server.query(f"SELECT * FROM usage_spendlease{within}"):
         rest = lease["granted_nanos"] - lease["settled_nanos"] - lease["released_nanos"]
         name = f"Lease {lease['id']} of {lease['process_id']}"
         accounts.insist(lease["remaining_nanos"] == rest, f"{name} holds {lease['remaining_nanos']} instead of {rest}")
         accounts.insist(rest >= 0, f"{name} has spent {-rest} more than it was granted")
         accounts.insist(lease["state"] != "closed" or not rest, f"{name} is closed and holds {rest}")
         held[lease["ledger_period_id"]] += lease["remaining_nanos"]
-    for interval in server.query("SELECT id, leased_nanos FROM usage_ledgerperiod"):
+    for interval in server.query(f"SELECT id, leased_nanos FROM usage_ledgerperiod{own}"):
         leased, due = interval["leased_nanos"], held[interval["id"]]
         accounts.insist(leased == due, f"Interval {interval['id']} says that {leased} are held, its leases {due}")
 
 
-def _rollups(accounts, server, rows):
+def _rollups(accounts, server, rows, own):
     """The sums over hours and over days are those of the rows, by outcome."""
     counters = [*(f"{kind}_tokens" for kind in KINDS), "cost_nanos"]
     expected = defaultdict(lambda: [0] * (len(counters) + 1))
@@ -127,12 +140,11 @@ def _rollups(accounts, server, rows):
         for place, name in enumerate(counters, 1):
             sums[place] += row[name] or 0
     columns = ", ".join(f"SUM({name}) AS {name}" for name in ("requests", *counters))
+    where = f"{own} AND width = ?" if own else " WHERE width = ?"
     for width in ("hour", "day"):
         found = {
             row["outcome"]: [int(row[name]) for name in ("requests", *counters)]
-            for row in server.query(
-                f"SELECT outcome, {columns} FROM usage_usagerollup WHERE width = ? GROUP BY outcome", width
-            )
+            for row in server.query(f"SELECT outcome, {columns} FROM usage_usagerollup{where} GROUP BY outcome", width)
         }
         for outcome in expected.keys() | found.keys():
             due, sums = expected.get(outcome), found.get(outcome)

@@ -98,6 +98,10 @@ class Load:
         """What the reconciler wants to know of answers that came whole."""
         return [(a.request_id, a.marker) for a in self.attempts if a.ending == WHOLE]
 
+    def begun(self):
+        """The ids of all requests whose answers have begun."""
+        return [a.request_id for a in self.attempts if a.status == 200]
+
     def p99(self, attempts=None):
         """The time to the first byte that 99 % of the answers stayed within, in milliseconds."""
         took = sorted(a.first - a.began for a in (self.attempts if attempts is None else attempts) if a.first)

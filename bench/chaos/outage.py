@@ -4,22 +4,23 @@ import asyncio
 import time
 
 from bench.chaos.callers import WHOLE, Callers
-from bench.chaos.results import Result
+from bench.chaos.results import Result, say
 
 MODELS = ("m-3-5",)
 KINDS = ("refused", "black_holed", "frozen")
 
 
-def run(world, *, seed, seconds=300, rate=50, kinds=KINDS) -> Result:
+def run(world, *, seed, seconds=300, rate=100, kinds=KINDS) -> Result:
     """Ask ``rate`` times a second before, during and after each kind of outage, each of which lasts ``seconds``."""
     result = Result(
         "Database away",
         f"{rate} requests a second through {world.workers} processes, under hard limits at 4 nested scopes, while the "
-        f"way to the database is {', '.join(kind.replace('_', '-') for kind in kinds)}, {seconds} s each",
+        f"way to the database is {', '.join(kind.replace('_', '-') for kind in kinds)}, {seconds:g} s each",
         seeds=[seed],
     )
     began = time.monotonic()
     for kind in kinds:
+        say(f"outage: {kind}")
         _one(world, result, kind, seed, seconds, rate)
     accounts = world.reconcile()
     result.problems += accounts.problems
@@ -32,7 +33,7 @@ def _one(world, result, kind, seed, seconds, rate):
     limits = dict.fromkeys(("organization", "workspace one", "key red", "member ann"), plenty)
     tenant = world.tenant("outage", [("red", "one", "ann")], models=MODELS, limits=limits)
     callers = Callers(world, tenant, seed=seed)
-    before = max(seconds / 3, 4)
+    before = min(max(seconds / 3, 4), 20)
     times = asyncio.run(steadily(world, callers, kind, before, seconds, rate))
     attempts = callers.load.attempts
     world.until_drained(tenant, rows=len(attempts), timeout=90)
@@ -78,7 +79,7 @@ async def steadily(world, callers, kind, before, seconds, rate):
                 task.add_done_callback(asked.discard)
 
         # The first moments draw leases and open connections.
-        times["warm"] = started + before / 2
+        times["warm"] = started + min(before / 2, 5)
         await ask_until(started + before)
         outage = getattr(world.database, kind)
         times["began"] = time.monotonic()

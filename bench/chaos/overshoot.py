@@ -3,11 +3,13 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 
 import psycopg
 
 from bench.chaos.callers import WHOLE, Callers, false_refusals
-from bench.chaos.results import Result
+from bench.chaos.results import Result, say
 from bench.chaos.world import MOST_TOKENS, NANOS, PACES, PRICE, Tenant
 
 # Worst cases that each scope allows: nested, so that each of them is what binds for somebody in the end.
@@ -22,47 +24,94 @@ WORST = MOST_TOKENS * NANOS * int(PRICE[1])
 QUIET_SECONDS = 6.0
 
 
-def run(world, *, seeds, clients=256, pace=1.0, timeout=180, scale=1.0) -> Result:
-    """Play one tenant a seed; streams last from 0.5 to 20 s, times ``pace``, limits are ``scale`` times as large."""
+def run(world, *, seeds, clients=256, pace=1.0, timeout=180, scale=1.0, at_once=1, ends=False) -> Result:
+    """
+    Play one tenant a seed, so many at once; streams last from 0.5 to 20 s, times ``pace``, limits are ``scale`` times
+    as large. ``ends`` says that the server is stopped after it, and that nothing may be held then.
+    """
+    beside = f", {at_once} seeds beside each other" if at_once > 1 else ""
     result = Result(
         "Overshoot",
-        f"Hard limits at 4 nested scopes, {world.workers} processes, {clients} clients at a time, streams of "
-        f"{0.5 * pace:g} to {20 * pace:g} s, until every one of them is refused",
+        f"Hard limits at 4 nested scopes, {world.workers} processes, {clients} clients at a time for each seed{beside}"
+        f", streams of {0.5 * pace:g} to {20 * pace:g} s, until every one of them is refused",
         seeds=list(seeds),
     )
     began = time.monotonic()
-    over, attempts, admitted, false, full, looks, busy, shares = [], 0, 0, 0, 0, 0, 0, []
-    for seed in seeds:
-        tenant, load, watched = play(world, seed, clients, pace, timeout, scale)
-        attempts += len(load.attempts)
-        admitted += sum(attempt.status == 200 for attempt in load.attempts)
-        refused_falsely = false_refusals(load.attempts, tenant)
-        false += len(refused_falsely)
-        result.problems += [
-            f"Seed {seed}: {a.marker} was refused after {a.seconds:.2f} s, and there was room" for a in refused_falsely
-        ]
-        result.problems += [
-            f"Seed {seed}: {a.marker} ended {a.ending} with {a.status} {a.code} {a.error}"
-            for a in load.attempts
-            if a.ending != WHOLE and a.code not in {"insufficient_quota", "limits_unavailable"}
-        ]
-        busy += sum(attempt.code == "limits_unavailable" for attempt in load.attempts)
-        accounts = world.reconcile(answered=load.answered())
-        result.problems += [f"Seed {seed}: {problem}" for problem in accounts.problems]
-        over.append(max(accounts.over, watched.over))
-        looks += watched.looks
-        used = {scope: accounts.used.get(tuple(tenant.scopes[scope]), 0.0) for scope in tenant.limits}
-        # What stops a key in the end is the fullest of its limits.
-        shares += [max(used.get(scope, 0.0) for scope in tenant.scopes_of(key)) for key in tenant.keys]
-        full += sum(share >= 0.97 for share in used.values())
+    found = Found()
+    with ThreadPoolExecutor(at_once) as threads:
+        played = [threads.submit(play, world, seed, clients, pace, timeout, scale) for seed in seeds]
+        for future in as_completed(played):
+            judge(world, result, found, *future.result())
+            say(f"overshoot: {len(found.over)} of {len(played)} seeds")
+    reserved = world.reserved()
+    accounts = finish(world, ends)
     result.seconds = time.monotonic() - began
-    result.figure("Requests", f"{attempts:,}, of them {admitted:,} let in")
-    result.figure("Overshoot, at any of " + f"{looks:,} looks", f"{max(over)} nanos", "0", holds=max(over) <= 0)
-    result.figure("Least share used of what stops a key", f"{min(shares):.2%}", "97 %", holds=min(shares) >= 0.97)
-    result.figure("Limits that were used up", f"{full} of {len(SCALE) * len(result.seeds)}")
-    result.figure("Refused although there was room", false, "0", holds=not false)
-    result.figure("Asked to come back, as the ledger took too long", busy)
+    result.problems += accounts.problems
+    over, looks = max(found.over), f"{found.looks:,}"
+    result.figure("Requests", f"{found.attempts:,}, of them {found.admitted:,} let in")
+    result.figure(f"Overshoot, at any of {looks} looks", f"{over} nanos", "0", holds=over <= 0)
+    least = min(found.shares)
+    result.figure("Least share used of what stops a key", f"{least:.2%}", "97 %", holds=least >= 0.97)
+    result.figure("Limits that were used up", f"{found.full} of {len(SCALE) * len(result.seeds)}")
+    result.figure("Refused although there was room", found.false, "0", holds=not found.false)
+    result.figure("Asked to come back, as the ledger took too long", found.busy)
+    result.figure("Left reserved when all had ended", f"{reserved:.0f} nanos", "0", holds=not reserved)
+    if ends:
+        held = accounts.held
+        result.figure("Left held when the server had ended", f"{held} nanos", "0", holds=not held)
+    result.figure(
+        "Ledger, leases, rows, rollups and bill",
+        "agree to the nano" if not accounts.problems else f"{len(accounts.problems)} differences",
+        "agree",
+        holds=not accounts.problems,
+    )
     return result
+
+
+@dataclass
+class Found:
+    """What all seeds came to so far."""
+
+    over: list = field(default_factory=list)
+    shares: list = field(default_factory=list)
+    attempts: int = 0
+    admitted: int = 0
+    false: int = 0
+    full: int = 0
+    looks: int = 0
+    busy: int = 0
+
+
+def judge(world, result, found, seed, tenant, load, watched):
+    """Hold what one seed's callers have seen against all books."""
+    found.attempts += len(load.attempts)
+    found.admitted += sum(attempt.status == 200 for attempt in load.attempts)
+    refused_falsely = false_refusals(load.attempts, tenant)
+    found.false += len(refused_falsely)
+    result.problems += [
+        f"Seed {seed}: {a.marker} was refused after {a.seconds:.2f} s, and there was room" for a in refused_falsely
+    ]
+    result.problems += [
+        f"Seed {seed}: {a.marker} ended {a.ending} with {a.status} {a.code} {a.error}"
+        for a in load.attempts
+        if a.ending != WHOLE and a.code not in {"insufficient_quota", "limits_unavailable"}
+    ]
+    found.busy += sum(attempt.code == "limits_unavailable" for attempt in load.attempts)
+    accounts = world.reconcile(tenant, answered=load.answered())
+    result.problems += [f"Seed {seed}: {problem}" for problem in accounts.problems]
+    found.over.append(max(accounts.over, watched.over))
+    found.looks += watched.looks
+    used = {scope: accounts.used.get(tuple(tenant.scopes[scope]), 0.0) for scope in tenant.limits}
+    # What stops a key in the end is the fullest of its limits.
+    found.shares += [max(used.get(scope, 0.0) for scope in tenant.scopes_of(key)) for key in tenant.keys]
+    found.full += sum(share >= 0.97 for share in used.values())
+
+
+def finish(world, ends):
+    """Hold all books against each other once more, with the server stopped where this is its end."""
+    if ends:
+        world.stop()
+    return world.reconcile(is_stopped=ends)
 
 
 def play(world, seed, clients, pace, timeout, scale):
@@ -74,7 +123,7 @@ def play(world, seed, clients, pace, timeout, scale):
     with Watch(world, tenant) as watched:
         asyncio.run(demand(callers, models, clients, timeout))
         world.until_drained(tenant, rows=len(callers.load.attempts))
-    return tenant, callers.load, watched
+    return seed, tenant, callers.load, watched
 
 
 def slower(model, pace):

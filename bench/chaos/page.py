@@ -1,8 +1,22 @@
 """docs/reliability.md: what the scenarios came to, in words and tables, a section each."""
 
+import fcntl
+import os
+
 from tests.server import ROOT
 
 PAGE = ROOT / "docs" / "reliability.md"
+ORDER = (
+    "Overshoot",
+    "Kills",
+    "Database away",
+    "Rate limits",
+    "Cut streams",
+    "Disk full",
+    "Hot path",
+    "Revocations",
+    "Rolling restarts",
+)
 
 INTRODUCTION = """\
 # Reliability
@@ -20,10 +34,17 @@ ledger's every interval, every lease, the sums over hours and days, the files of
 
 def write(results, machine, day, arguments):
     """Put the sections of ``results`` into the page; those of scenarios that were not played stay."""
-    sections = _sections(PAGE.read_text()) if PAGE.exists() else {}
-    for result in results:
-        sections[result.title] = _section(result, machine, day, arguments)
-    PAGE.write_text("\n".join([INTRODUCTION, *(sections[title] for title in sorted(sections))]))
+    folder = os.open(PAGE.parent, os.O_RDONLY)
+    try:
+        # Scenarios that are played beside each other end when they like.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        sections = _sections(PAGE.read_text()) if PAGE.exists() else {}
+        for result in results:
+            sections[result.title] = _section(result, machine, day, arguments)
+        titles = sorted(sections, key=lambda title: ORDER.index(title) if title in ORDER else len(ORDER))
+        PAGE.write_text("\n".join([INTRODUCTION, *(sections[title] for title in titles)]))
+    finally:
+        os.close(folder)
 
 
 def _sections(text):

@@ -4,9 +4,10 @@ import asyncio
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from bench.chaos.callers import WHOLE, Callers
-from bench.chaos.results import Result
+from bench.chaos.results import Result, say
 from tests.reconcile import moment
 
 MODELS = ("m-2-5",)
@@ -14,36 +15,57 @@ MODELS = ("m-2-5",)
 
 def run(world, *, seed, seconds=300, limit=600, every=5.0, clients=24, polite=True) -> Result:
     """
-    Ask for more than the limit lets through, for ``seconds`` each: with Valkey, with one that loses everything every
-    few seconds, and without any; then let polite callers wait as long as they are told.
+    Ask for more than the limit lets through: for a third of ``seconds`` with Valkey, while polite callers of another
+    organization wait as long as they are told; all of them with one that loses everything every few seconds; and half
+    of them while it is away for half of the time.
     """
     result = Result(
         "Rate limits",
         f"{limit} requests a minute for one organization, {world.workers} processes, {clients} callers that ask for "
-        f"more, {seconds} s each",
+        f"more; with Valkey for {seconds / 3:.0f} s, flushed every {every:g} s for {seconds:.0f} s, and refused, "
+        f"black-holed or frozen every other {every:g} s for {seconds / 2:.0f} s; under a hard spend limit",
         seeds=[seed],
     )
     began = time.monotonic()
-    keys = [("red", "one", "ann")]
-    for name, harm in (("With Valkey", None), ("Flushed", world.valkey.flush), ("Away and back", None)):
-        rates = {"organization": {"requests_per_minute": limit}}
-        tenant = world.tenant("rates", keys, models=MODELS, limits={"organization": 10**15}, rates=rates)
+    harms = {"With Valkey": None, "Flushed": world.valkey.flush, "Away and back": None}
+    for (name, harm), share in zip(harms.items(), (1 / 3, 1, 1 / 2), strict=True):
+        say(f"rates: {name}")
+        tenant = world.tenant(
+            "rates", [("red", "one", "ann")], models=MODELS, limits={"organization": 10**15}, rates=rates_of(limit)
+        )
         callers = Callers(world, tenant, seed=seed)
-        with Every(every, harm) if harm else Outages(world, every, seed) if name.startswith("Away") else Every():
-            asyncio.run(demand(callers, seconds, clients))
+        is_exact = name == "With Valkey"
+        with ThreadPoolExecutor(1) as beside:
+            others = None
+            if polite and is_exact:
+                others = beside.submit(_be_polite, world, result, seed, seconds * share, limit, clients)
+            with Every(every, harm) if harm else Every() if is_exact else Outages(world, every, seed):
+                asyncio.run(demand(callers, seconds * share, clients))
+            if others:
+                others.result()
         world.until_drained(tenant, rows=len(callers.load.attempts))
-        _judge(world, result, name, tenant, callers.load, limit, exact=harm is None and not name.startswith("Away"))
-    if polite:
-        _be_polite(world, result, seed, seconds, limit, clients)
+        _judge(world, result, name, tenant, callers.load, limit, exact=is_exact)
+        accounts = world.reconcile(tenant, answered=callers.load.answered(), begun=callers.load.begun())
+        result.problems += accounts.problems
+        result.figure(
+            f"{name}: ledger, leases, rows, rollups and bill",
+            "agree to the nano" if not accounts.problems else f"{len(accounts.problems)} differences",
+            "agree",
+            holds=not accounts.problems,
+        )
     result.problems += world.reconcile().problems
     result.seconds = time.monotonic() - began
     return result
 
 
+def rates_of(limit):
+    return {"organization": {"requests_per_minute": limit}}
+
+
 def _be_polite(world, result, seed, seconds, limit, clients):
     # A place is kept for a key: of many callers with the same one, any may come for it.
     keys = [(f"caller {number}", "one", "ann") for number in range(clients)]
-    tenant = world.tenant("rates", keys, models=MODELS, rates={"organization": {"requests_per_minute": limit}})
+    tenant = world.tenant("rates", keys, models=MODELS, rates=rates_of(limit))
     callers = Callers(world, tenant, seed=seed)
     asyncio.run(politely(callers, seconds, clients))
     world.until_drained(tenant, rows=len(callers.load.attempts))

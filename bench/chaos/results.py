@@ -1,5 +1,7 @@
 """What a scenario came to: figures for the page, and problems where something did not hold."""
 
+import sys
+import time
 from dataclasses import dataclass, field
 
 
@@ -29,3 +31,8 @@ class Result:
         if len(self.problems) > 20:
             lines.append(f"  … and {len(self.problems) - 20} more")
         return "\n".join(lines)
+
+
+def say(line):
+    """Tell on standard error how far it is, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)

@@ -3,24 +3,29 @@ All that a scenario is played in: a real server of several processes, PostgreSQL
 misbehave when they are told to, and a scripted upstream that keeps books.
 """
 
+import asyncio
 import contextlib
 import dataclasses
-import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
+import aiohttp
 import psycopg
 
+from bench.chaos.tenant import Workshop
 from tests.postgres import Postgres
 from tests.reconcile import reconcile
-from tests.server import ROOT, Server, command_of, descendants, free_port
+from tests.server import Server, command_of, descendants, free_port
 from tests.tcp_proxy import TcpProxy
 from tests.upstream import Tariff, Upstream
 
@@ -29,6 +34,9 @@ PACES = ("m-2-250", "m-4-500", "m-8-1000", "m-10-2000")
 PRICE = ("0.1", "100")
 MOST_TOKENS = 10
 NANOS = 1_000  # of one token at 1 for a million
+# How often PostgreSQL writes what it has in memory: what it does again after a crash is no more than that.
+CHECKPOINT = "30s"
+HELD = re.compile(r"^comptoir_lease_held_nanos\{.*\} (\S+)", re.MULTILINE)
 # What the gateway allows for a provider's own frame around a prompt, in tokens.
 FRAME_TOKENS = 20
 
@@ -48,7 +56,7 @@ class Valkey:
         self.process = subprocess.Popen(
             [*command, "--dir", str(self.folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while True:
             with contextlib.suppress(Exception), self.client() as client:
                 client.ping()
@@ -112,6 +120,7 @@ class World:
         self.wants_worker, self.wants_valkey = worker, valkey
         self.environment, self.prepare = environment or {}, prepare
         self.tenants = 0
+        self._making = threading.Lock()
         self._ends = contextlib.ExitStack()
 
     def __enter__(self):
@@ -125,6 +134,9 @@ class World:
             self.upstream.tariff = Tariff(*map(decimal, PRICE))
             self.postgres = ends.enter_context(Postgres())
             url = self.postgres.create_database("chaos")
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"ALTER SYSTEM SET checkpoint_timeout = '{CHECKPOINT}'")
+                connection.execute("SELECT pg_reload_conf()")
             self.database = ends.enter_context(TcpProxy(self.postgres.port, seed=self.seed))
             environment = {"DATABASE_URL": url.replace(f":{self.postgres.port}/", f":{self.database.port}/")}
             if self.wants_valkey:
@@ -141,7 +153,7 @@ class World:
             ends.enter_context(self.server)
             # A database that is away would hold up the server's own end.
             ends.callback(self._mend)
-            self.workshop = ends.enter_context(self._workshop())
+            self.workshop = ends.enter_context(Workshop(self.server))
             self.until_all_answer()
             self._ends = ends.pop_all()
         return self
@@ -151,22 +163,8 @@ class World:
 
     def _mend(self):
         self.postgres.thaw()
-        if self.postgres.process.poll() is not None:
-            self.postgres.resume()
+        self._resume_postgres()
         self.database.pass_on()
-
-    @contextlib.contextmanager
-    def _workshop(self):
-        """A process within the server's Django that makes organizations."""
-        script = "from bench.chaos.tenant import serve; serve()"
-        command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", script]
-        with subprocess.Popen(
-            command, cwd=ROOT, env=self.server.environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
 
     # Making ------------------------------------------------------------------------------------------------------
 
@@ -175,9 +173,7 @@ class World:
         An organization with ``keys``, triples of name, workspace and member, and limits in nanos by the names of their
         scopes: ``organization``, ``workspace …``, ``key …``, ``member …``.
         """
-        self.tenants += 1
         wanted = {
-            "name": f"{name}-{self.tenants}",
             "upstream": upstream or self.upstream.url,
             "models": list(models),
             "price": PRICE,
@@ -185,18 +181,17 @@ class World:
             "limits": limits or {},
             "rates": rates or {},
         }
-        self.workshop.stdin.write(json.dumps(wanted) + "\n")
-        self.workshop.stdin.flush()
-        if not (answer := self.workshop.stdout.readline()):
-            raise RuntimeError("No organization could be made.")
-        made = json.loads(answer)
+        with self._making:
+            self.tenants += 1
+            wanted["name"] = f"{name}-{self.tenants}"
+            made = self.workshop.ask("make", wanted)
         # Every process has seen it then.
         time.sleep(1)
         return Tenant(wanted["name"], made["keys"], limits or {}, made["scopes"], made["organization"])
 
     # Looking -----------------------------------------------------------------------------------------------------
 
-    def until_all_answer(self, timeout=60):
+    def until_all_answer(self, timeout=180):
         """Wait until every worker runs and has entered itself."""
         until = time.monotonic() + timeout
         while len(self.server.web_pids()) < self.workers or len(self._journals()) < self.workers:
@@ -236,8 +231,23 @@ class World:
                 count, last = now, time.monotonic()
         return last - began
 
-    def reconcile(self, **options):
-        return reconcile(self.server, self.upstream, **options)
+    def reconcile(self, tenant=None, **options):
+        """Hold all books against each other: of everything, or of one tenant."""
+        if tenant is None:
+            return reconcile(self.server, self.upstream, **options)
+        prefix = f"{tenant.name}."
+        books = [entry for entry in list(self.upstream.books) if (entry.marker or "").startswith(prefix)]
+        upstream = SimpleNamespace(books=books)
+        return reconcile(self.server, upstream, organization=tenant.organization, **options)
+
+    def reserved(self):
+        """What requests under way have reserved in all processes, in nanos, as these say themselves."""
+
+        async def scrapes():
+            async with each_process(self.server, self.workers) as connections:
+                return [await scrape(http) for http, *_ in connections.values()]
+
+        return sum(float(value) for text in asyncio.run(scrapes()) for value in HELD.findall(text))
 
     def stop(self):
         """End the server as it is told to, after whatever a dead process left was taken over."""
@@ -261,12 +271,92 @@ class World:
                 os.kill(pid, signal.SIGKILL)
         self.postgres.process.wait(20)
         time.sleep(seconds)
-        self.postgres.resume()
+        self._resume_postgres()
+
+    def _resume_postgres(self):
+        """Start it where it does not run, as often as it takes: it may have work to do again, or a child left."""
+        until = time.monotonic() + 120
+        while True:
+            try:
+                if self.postgres.process.poll() is not None:
+                    self.postgres.resume()
+                psycopg.connect(self.server.direct, connect_timeout=5).close()
+                return
+            except (RuntimeError, psycopg.OperationalError):
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
 
     def crash_valkey(self, seconds):
         self.valkey.kill()
         time.sleep(seconds)
         self.valkey.start()
+
+
+class OneConnection(aiohttp.ClientSession):
+    """A session that has one connection for good, so that one process answers all that is asked on it."""
+
+    def __init__(self, server):
+        self.server, self.sockets = server, []
+        super().__init__(
+            server.base_url,
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=600, socket_factory=self._socket),
+            timeout=aiohttp.ClientTimeout(total=30),
+        )
+
+    def _socket(self, address):
+        if self.sockets:
+            raise RuntimeError("A connection to one process was closed.")
+        self.sockets.append(socket.socket(*address[:3]))
+        return self.sockets[0]
+
+    @property
+    def port(self):
+        return self.sockets[0].getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def each_process(server, workers, connections=1):
+    """So many kept connections to each of the processes of ``server``, by process id."""
+    async with contextlib.AsyncExitStack() as stack:
+        found, spare = {}, []
+        # Who opens many connections at once comes to all of them.
+        for _ in range(60):
+            some = [await stack.enter_async_context(OneConnection(server)) for _ in range(4 * workers)]
+            await asyncio.gather(*map(scrape, some))
+            owners = owners_of(server)
+            for http in some:
+                kept = found.setdefault(owners[http.port], [])
+                kept.append(http) if len(kept) < connections else spare.append(http)
+            if len(found) == workers and all(len(kept) == connections for kept in found.values()):
+                break
+        else:
+            raise RuntimeError(f"Of {workers} processes {len(found)} were found.")
+        for http in spare:
+            await http.close()
+        yield found
+
+
+def owners_of(server):
+    """By the port at the other end of each connection to ``server``, the process that serves it (on Linux)."""
+    ports = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, *others = line.split()
+        if int(local.rpartition(":")[2], 16) == server.port:
+            ports[f"socket:[{others[6]}]"] = int(remote.rpartition(":")[2], 16)
+    owners = {}
+    for pid in server.web_pids():
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if port := ports.get(os.readlink(entry)):
+                    owners[port] = pid
+    return owners
+
+
+async def scrape(http):
+    """What the process at the other end says of itself."""
+    async with http.get("/metrics") as answer:
+        return await answer.text()
 
 
 def decimal(text):
