@@ -3,12 +3,17 @@
 import time
 
 import msgspec
+import structlog
 
+from gateway import metrics
 from gateway.errors import GatewayError
-from providers.tokens import TokenUsage, count_tokens
+from gateway.plausibility import UNDOUBTED, Plausible
+from providers.tokens import TokenUsage, count_of, count_tokens
 from usage.costs import cost_of
 from usage.models import Outcome, UsageSource
 from usage.records import Closed, Progress
+
+log = structlog.get_logger(__name__)
 
 PROGRESS_SECONDS = 0.25
 # Of a text that nobody counted yet; the mark it goes into is an estimate by name.
@@ -17,13 +22,18 @@ BYTES_PER_TOKEN = 4
 MOST_COUNTED_TOKENS = 100_000
 # Prose has four or five characters a token, and hardly any text sixteen: a report below that is looked into.
 MOST_CHARACTERS_PER_TOKEN = 16
+NOTHING = TokenUsage()
+# How providers call the counts without which there is no report.
+INPUT_COUNTS = {"prompt_tokens", "input_tokens"}
+OUTPUT_COUNTS = {"completion_tokens", "output_tokens", "reasoning_tokens"}
 
 
 class Meter:
     """
     Sees an answer pass and says in the end what it was.
 
-    Dialects tell it through ``saw_text``, ``saw_usage``, ``response_model`` and ``stop_reason``.
+    Dialects tell it through ``saw_text``, ``saw_usage``, ``response_model`` and ``stop_reason``; ``said`` is the last
+    usage object as the provider wrote it.
     """
 
     # What is not known yet.
@@ -32,6 +42,7 @@ class Meter:
     attempts = 0
     has_marked_text = False
     reported: TokenUsage | None = None
+    said = _plausible = None
     response_model = stop_reason = upstream_request_id = first_token = None
 
     def __init__(self, call, count_prompt, input_estimate=0):
@@ -58,7 +69,8 @@ class Meter:
         if self.first is None:
             self.first = target
         else:
-            self.reported = self.response_model = self.stop_reason = self.upstream_request_id = self.first_token = None
+            self.reported = self.said = self._plausible = None
+            self.response_model = self.stop_reason = self.upstream_request_id = self.first_token = None
 
     @property
     def fallback(self):
@@ -98,7 +110,7 @@ class Meter:
     def progress(self) -> Progress:
         """A mark of how far the request has come."""
         now = self.marked = time.perf_counter()
-        known, fallback = self.reported or TokenUsage(), self.fallback
+        known, fallback = self._believed(), self.fallback
         return Progress(
             elapsed_ms=_milliseconds(now - self.call.received),
             input_tokens=self.input_estimate if known.input_tokens is None else known.input_tokens,
@@ -125,13 +137,27 @@ class Meter:
         """The tokens of the text that passed, counted here."""
         return count_tokens("".join(self.text))
 
+    def _believed(self):
+        """What was reported, without the counts that cannot be right."""
+        reported = self.reported
+        if reported is None:
+            return NOTHING
+        if (reported.output_tokens or 0) <= self.written + UNDOUBTED:
+            read = (reported.input_tokens or 0) + reported.cached_input
+            if read <= self.input_estimate * BYTES_PER_TOKEN + UNDOUBTED:
+                return reported
+        if self._plausible is None:
+            self._plausible = Plausible(self.call, self.target)
+        return self._plausible.believed(reported, self.written)
+
     def usage(self) -> tuple[TokenUsage, str]:
         """
         What the request used, and how that is known.
 
-        Text that was delivered is never free: where the provider did not say what it was, it is counted here.
+        Text that was delivered is never free: where the provider did not say what it was, or what cannot be right, it
+        is counted here.
         """
-        reported = self.reported or TokenUsage()
+        reported = self._believed()
         if not self.dispatched or (self.outcome == Outcome.UPSTREAM_ERROR and not self.text and not self.reported):
             # Never sent, or answered with an error: nothing was used.
             return TokenUsage(), UsageSource.NONE
@@ -153,10 +179,15 @@ class Meter:
             # Counting it would hold up everybody's answers.
             known_input, source = self.input_estimate, UsageSource.ESTIMATED
         elif known_input is None:
-            known_input = self.count_prompt()
+            # What came from the cache or went there is a part of the prompt, and known.
+            known_input = max(self.count_prompt() - reported.cached_input, 0)
             source = UsageSource.COUNTED if source == UsageSource.REPORTED else source
-        if known_input != reported.input_tokens or output != reported.output_tokens:
-            reported = msgspec.structs.replace(reported, input_tokens=known_input, output_tokens=output)
+        thoughts = reported.reasoning_tokens
+        if known_input != reported.input_tokens or output != reported.output_tokens or (thoughts or 0) > output:
+            thoughts = thoughts and min(thoughts, output)
+            reported = msgspec.structs.replace(
+                reported, input_tokens=known_input, output_tokens=output, reasoning_tokens=thoughts
+            )
         return reported, source
 
     def told(self) -> TokenUsage:
@@ -168,6 +199,8 @@ class Meter:
         """The second half of the request's record."""
         now = time.perf_counter()
         usage, source = self.usage()
+        if source != UsageSource.REPORTED and self.said is not None:
+            self._tell_of_doubts(usage)
         error, fallback = self.error, self.fallback
         return Closed(
             outcome=str(self.outcome),
@@ -193,6 +226,36 @@ class Meter:
             dropped=", ".join(self.call.dropped) or None,
             **(self._answered_by(fallback) if fallback else {}),
         )
+
+    def _tell_of_doubts(self, usage):
+        """Log and count what the provider said and was not believed, where there is any such thing."""
+        doubted = self._doubted(usage)
+        for side in {"output" if name in OUTPUT_COUNTS else "input" for name in doubted}:
+            metrics.DISBELIEVED.labels(side).inc()
+        if doubted:
+            log.warning(
+                "usage not believed",
+                request_id=self.call.id,
+                provider=self.target.provider_name,
+                model=self.target.upstream_name,
+                said=doubted,
+                believed={"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+            )
+
+    def _doubted(self, usage):
+        reported = msgspec.structs.asdict(self.reported or NOTHING)
+        believed = msgspec.structs.asdict(self._believed())
+        if self.outcome == Outcome.COMPLETED and reported["output_tokens"]:
+            # Nor is it believed that a text was fewer tokens than it can have been.
+            believed["output_tokens"] = usage.output_tokens
+        doubted = {name: count for name, count in reported.items() if count != believed[name]}
+        said = self.said if isinstance(self.said, dict) else {}
+        for name in INPUT_COUNTS | OUTPUT_COUNTS:
+            value = said.get(name)
+            if value is not None and count_of(value) is None:
+                is_number = isinstance(value, int | float) and abs(value) < 10**20
+                doubted[name] = value if is_number else type(value).__name__
+        return doubted
 
     def _answered_by(self, fallback):
         """What the record says of the target that answers, where it is not the first."""

@@ -24,6 +24,9 @@ TAKEN_OVER = Counter("comptoir_processes_taken_over", "Dead processes whose jour
 DRAINED = Counter("comptoir_records_drained", "Request rows written to the database.")
 DRAIN_SECONDS = Histogram("comptoir_drain_seconds", "Time to write one batch of rows.")
 DRAIN_FAILURES = Counter("comptoir_drain_failures", "Batches that the database did not take.")
+DISBELIEVED = Counter(
+    "comptoir_usage_disbelieved", "Counts of tokens that a provider gave and that cannot be right.", ["count"]
+)
 OVERRUNS = Counter("comptoir_overruns", "Requests that cost more than was held for them, whatever they were told.")
 LEDGER_FAILURES = Counter("comptoir_ledger_failures", "Questions to the ledger of spending that were not answered.")
 LEDGER_FAILING = Gauge("comptoir_ledger_failing", "1 while the ledger of spending does not answer.")

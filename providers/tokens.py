@@ -35,10 +35,12 @@ class TokenUsage(msgspec.Struct, frozen=True):
     @property
     def total_input(self):
         """Every input token, cached or not; ``None`` where the uncached count is unknown."""
-        if self.input_tokens is None:
-            return None
-        cached = (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0) + (self.cache_write_1h_tokens or 0)
-        return self.input_tokens + cached
+        return None if self.input_tokens is None else self.input_tokens + self.cached_input
+
+    @property
+    def cached_input(self):
+        """The input tokens that were read from or written to a cache."""
+        return (self.cache_read_tokens or 0) + (self.cache_write_tokens or 0) + (self.cache_write_1h_tokens or 0)
 
 
 def count_of(value):

@@ -22,7 +22,7 @@ CALLER = Caller(1, "org_1", 1, "wrkspc_1", 1, 1, "api")
 def meter():
     call = Call(format=openai, caller=CALLER, fields={}, stream=True)
     meter = Meter(call, lambda call: count_tokens(PROMPT), len(PROMPT) // 4)
-    meter.ask(None, RATES)
+    meter.ask(target(1), RATES)
     meter.dispatch()
     return meter
 

@@ -1,0 +1,70 @@
+"""
+What a provider may have counted, going by what was asked of it: a report far beyond that is not believed.
+
+Generous throughout, as what is refused wrongly is charged too low: providers put prompts of their own before the
+caller's, write past what they are told, think beside it, and have newer models than this system knows of.
+"""
+
+from types import SimpleNamespace
+
+from gateway.bounds import BEYOND_BYTES_TOKENS, Size, goes_beyond
+from providers.request_body import InvalidRequest
+from providers.tokens import TokenUsage
+
+# So many tokens beside those of the text need no explanation.
+UNDOUBTED = 4_000
+# By how much a count may exceed what this system knows of the request and of the model.
+MARGIN = 4
+# A provider that runs tools itself reads and writes again for each of them, and reports the sum.
+MARGIN_OF_TOOLS = 16
+# No prompt is longer, where the model's context window is not known.
+LONGEST_PROMPT = 1_000_000
+
+
+class Plausible:
+    """What a report on the answer of ``target`` to ``call`` can say. Made only where a count looks large."""
+
+    __slots__ = ("_asked", "_call", "_fetches", "_read", "_written")
+
+    def __init__(self, call, target):
+        try:
+            size = Size(call)
+        except InvalidRequest:
+            # A length that is none here may be one to the provider.
+            size = Size(SimpleNamespace(format=call.format, fields=_without_lengths(call)))
+        window = target.context_window
+        unseen = min(window or BEYOND_BYTES_TOKENS, BEYOND_BYTES_TOKENS)
+        self._read = size.input_at(target) + unseen
+        if window is None and size.prompts == 1:
+            self._read = min(self._read, LONGEST_PROMPT)
+        # Who asks for more than the model is known to write may know the model better.
+        most = max(target.max_output_tokens or unseen, min(size.asked, BEYOND_BYTES_TOKENS))
+        self._written = most * size.answers
+        self._asked = (size.asked or most) * size.answers
+        self._call, self._fetches = call, size.fetches
+
+    def believed(self, usage: TokenUsage, characters: int) -> TokenUsage:
+        """``usage`` without the counts that cannot be right, where ``characters`` of the answer were seen."""
+        tokens = usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens
+        output, thoughts = usage.output_tokens, usage.reasoning_tokens
+        if not self._is_within((usage.input_tokens or 0) + usage.cached_input, self._read):
+            tokens = None, None, None, None
+        # Some providers do not count thoughts where they are told how much to write; no model thinks without end.
+        unseen = (output or 0) - characters
+        if not (self._is_within(unseen, self._written) and self._is_within(unseen - (thoughts or 0), self._asked)):
+            output = thoughts = None
+        return TokenUsage(*tokens, output, thoughts)
+
+    def _is_within(self, tokens, known):
+        if tokens <= known * MARGIN + UNDOUBTED:
+            return True
+        return tokens <= known * MARGIN_OF_TOOLS + UNDOUBTED and self._runs_tools()
+
+    def _runs_tools(self):
+        """Whether the provider may do more than answer: with tools of its own, or with what it fetches."""
+        return self._fetches or ("tools" in self._call.fields and goes_beyond(bytes(self._call.fields["tools"])))
+
+
+def _without_lengths(call):
+    lengths = {*call.format.MAX_TOKENS_FIELDS, "n", "best_of"}
+    return {name: raw for name, raw in call.fields.items() if name not in lengths}
