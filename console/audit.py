@@ -3,16 +3,17 @@
 from console.models import AuditEvent
 
 
-def record(*, organization, actor, action, target, **details):
+def record(*, organization, actor, action, target, is_unattended=False, **details):
     """
-    Write that ``actor`` (a User, or None for the command line) did ``action`` to ``target``.
+    Write that ``actor`` did ``action`` to ``target``: a User, or None for the command line, or for the server itself
+    where nobody asked for it.
 
     ``action`` is a noun and a past verb such as ``api_key.created``; ``details`` must hold no secret.
     """
     return AuditEvent.objects.create(
         organization=organization,
         actor=actor,
-        actor_label=actor.email if actor else "command line",
+        actor_label=actor.email if actor else "server" if is_unattended else "command line",
         action=action,
         target_uid=getattr(target, "uid", ""),
         target_label=str(target)[:200],

@@ -31,7 +31,14 @@ def raise_alert(*, provider_id, kind, message, count=1, renewed_at=None):
         # Another process was quicker.
         is_open.update(count=F("count") + count, last_at=now)
         return
-    audit.record(organization=provider.organization, actor=None, action="provider.alerted", target=provider, kind=kind)
+    audit.record(
+        organization=provider.organization,
+        actor=None,
+        is_unattended=True,
+        action="provider.alerted",
+        target=provider,
+        kind=kind,
+    )
     bump_revision()
 
 
@@ -44,7 +51,13 @@ def resolve_alerts(*, provider_id, renewed_at):
     """
     provider = Provider.objects.select_for_update().filter(pk=provider_id, renewed_at=renewed_at).first()
     if provider and provider.alerts.filter(resolved_at=None).update(resolved_at=timezone.now()):
-        audit.record(organization=provider.organization, actor=None, action="provider.recovered", target=provider)
+        audit.record(
+            organization=provider.organization,
+            actor=None,
+            is_unattended=True,
+            action="provider.recovered",
+            target=provider,
+        )
         bump_revision()
 
 

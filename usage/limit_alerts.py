@@ -18,7 +18,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from console import formatting
+from console import audit, formatting
 from console.models import ApiKey, Member, Organization, User, Workspace
 from usage import deliveries, webhooks
 from usage.models import LedgerPeriod, LimitAlert, MailDelivery, Scope, SpendLimit
@@ -297,6 +297,16 @@ def subjects_of(limits) -> dict[tuple[str, int], Subject]:
     return found
 
 
+def of(limit) -> dict:
+    """Whom a limit is of, for the audit log, which outlives it; one query."""
+    subject = subjects_of([limit]).get((limit.scope, limit.scope_id))
+    return {
+        "scope": str(limit.scope),
+        "of_uid": subject.uid if subject else None,
+        "of_name": subject.name if subject else None,
+    }
+
+
 def who(limit, subject) -> str:
     """Whom a limit is of, in the reader's language: Workspace default."""
     if subject is None:
@@ -356,6 +366,8 @@ def _tell(organization_id, news):
         return
     organization = Organization.objects.get(pk=organization_id)
     subjects = subjects_of([each.limit for each in news])
+    for each in news:
+        _audit(each, organization, subjects.get((each.limit.scope, each.limit.scope_id)))
     for webhook in webhooks.held(organization.webhooks.filter(disabled_at=None)):
         webhook.organization = organization
         for each in news:
@@ -365,6 +377,25 @@ def _tell(organization_id, news):
             MailDelivery(organization=organization, user=user, **_mail(user, organization, mine, subjects))
             for user, mine in _recipients(organization, news, subjects)
         )
+
+
+def _audit(news, organization, subject):
+    audit.record(
+        organization=organization,
+        actor=None,
+        is_unattended=True,
+        action="spend_alert.resolved" if news.event == RESOLVED else "spend_alert.raised",
+        target=news.limit,
+        scope=news.limit.scope,
+        of_uid=subject.uid if subject else None,
+        of_name=subject.name if subject else None,
+        period=news.limit.period,
+        event=news.event,
+        because=news.reason,
+        threshold_percent=None if news.is_short else news.threshold,
+        spent_nanos=news.spent_nanos,
+        amount_nanos=news.amount_nanos,
+    )
 
 
 def _data(news, organization, subjects):

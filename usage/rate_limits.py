@@ -20,6 +20,7 @@ from console import audit
 from console.formatting import NANOS
 from console.models import ApiKey, Workspace
 from console.revision import bump_revision
+from usage import limit_alerts
 from usage.models import (
     LedgerPeriod,
     ModelGroup,
@@ -106,6 +107,7 @@ def set_rate_limit(*, organization, scope, scope_id, model="", group=None, actor
         actor=actor,
         action=action,
         target=limit,
+        **limit_alerts.of(limit),
         models=str(limit.models_label),
         before=before,
         after=after,
@@ -122,6 +124,8 @@ def remove_rate_limit(*, limit, actor=None):
         actor=actor,
         action="rate_limit.removed",
         target=limit,
+        **limit_alerts.of(limit),
+        models=str(limit.models_label),
         before={name: getattr(limit, name) for name in FIGURES},
     )
     RateLimit.objects.filter(pk=limit.pk).delete()
@@ -293,12 +297,12 @@ def set_rule(*, tier, after_spent_nanos=None, after_days=None):
 
 
 @transaction.atomic
-def put_on_tier(*, organization, tier, actor=None):
+def put_on_tier(*, organization, tier, actor=None, by_rule=False):
     """
     Have the figures of ``tier`` hold for the organization, and its cap for each of its months.
 
     The cap is the organization's hard limit a month. A lower one that somebody has set stays, and stays below the cap
-    of later tiers too.
+    of later tiers too. ``by_rule`` says that the server does it and nobody else.
     """
     place = TierPlace.objects.select_for_update().filter(organization=organization).first()
     before = place.tier if place else None
@@ -307,10 +311,11 @@ def put_on_tier(*, organization, tier, actor=None):
     place = place or TierPlace(organization=organization)
     place.tier, place.since, place.changed_by = tier, timezone.now(), actor
     place.save()
-    _set_cap(organization, before and before.monthly_cap_nanos, tier.monthly_cap_nanos, actor)
+    _set_cap(organization, before and before.monthly_cap_nanos, tier.monthly_cap_nanos, actor, by_rule)
     audit.record(
         organization=organization,
         actor=actor,
+        is_unattended=by_rule,
         action="tier.changed",
         target=tier,
         before=before.slug if before else None,
@@ -351,7 +356,7 @@ def _promote(place, now):
     # Somebody may have moved it meanwhile.
     if not TierPlace.objects.select_for_update().filter(pk=place.pk, tier=tier).exists():
         return None
-    return put_on_tier(organization=place.organization, tier=following)
+    return put_on_tier(organization=place.organization, tier=following, by_rule=True)
 
 
 def has_reached(organization, tier, now=None) -> bool:
@@ -374,7 +379,7 @@ def standing(organization):
     return spent or 0, first
 
 
-def _set_cap(organization, before, after, actor):
+def _set_cap(organization, before, after, actor, by_rule=False):
     limit = SpendLimit.objects.filter(
         organization=organization, scope=Scope.ORGANIZATION, scope_id=organization.pk, period=SpendPeriod.MONTH
     ).first()
@@ -392,6 +397,7 @@ def _set_cap(organization, before, after, actor):
         amount_nanos=after,
         allows_unpriced=limit is not None and limit.allows_unpriced,
         actor=actor,
+        is_unattended=by_rule,
     )
 
 

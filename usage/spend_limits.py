@@ -28,11 +28,13 @@ def set_spend_limit(
     allows_unpriced=False,
     thresholds=None,
     actor=None,
+    is_unattended=False,
 ) -> SpendLimit:
     """
     Let a scope spend ``amount_nanos`` in each of its periods, whatever it was before.
 
     ``thresholds`` are the percentages at which somebody is told; those of before, or the usual ones, without them.
+    ``is_unattended`` says that the server does it by itself.
     Raises ``ValidationError`` for what is no limit, and for one that the organization's tier does not allow.
     """
     _require_below_cap(organization, scope, period, amount_nanos, is_hard)
@@ -40,7 +42,7 @@ def set_spend_limit(
         organization=organization, scope=scope, scope_id=scope_id, period=period
     ).first()  # fmt: skip
     action = "spend_limit.changed" if limit else "spend_limit.set"
-    before = limit.amount_nanos if limit else None
+    before = _told(limit) if limit else None
     if limit is None:
         limit = SpendLimit(organization=organization, scope=scope, scope_id=scope_id, period=period)
     limit.amount_nanos, limit.is_hard, limit.allows_unpriced = amount_nanos, is_hard, allows_unpriced
@@ -54,9 +56,11 @@ def set_spend_limit(
         actor=actor,
         action=action,
         target=limit,
-        amount_nanos=amount_nanos,
-        before_nanos=before,
-        is_hard=is_hard,
+        is_unattended=is_unattended,
+        **limit_alerts.of(limit),
+        period=limit.period,
+        before=before,
+        after=_told(limit),
     )
     bump_revision()
     return limit
@@ -88,11 +92,18 @@ def remove_spend_limit(*, limit, actor=None):
         actor=actor,
         action="spend_limit.removed",
         target=limit,
-        amount_nanos=limit.amount_nanos,
+        **limit_alerts.of(limit),
+        period=limit.period,
+        before=_told(limit),
     )
     limit_alerts.close(limit)
     SpendLimit.objects.filter(pk=limit.pk).delete()
     bump_revision()
+
+
+def _told(limit):
+    """What the audit log says of a limit."""
+    return {name: getattr(limit, name) for name in ("amount_nanos", "is_hard", "allows_unpriced", "thresholds")}
 
 
 def cap_of(organization, scope, period):
