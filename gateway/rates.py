@@ -98,9 +98,9 @@ class Quota(Bucket):
             self.capacity = max(self.capacity, 1.0)
 
     def begin_alone(self, loss, share, now):
-        """Take this process's share of what was left when the server was lost."""
+        """Take this process's share of what was left when the server was lost; whom it has told to come may come."""
         self.loss = loss
-        self.places.clear()
+        self.forget(now)
         self.at = now
         if self.seen_at is not None:
             known = min(self.seen_level + (now - self.noted_at) * self.figure / 60.0, self.figure) - self.owed
@@ -141,8 +141,8 @@ class Limits:
     """
 
     __slots__ = (
-        "_limiter", "counts_input", "counts_output", "gauges", "input_from", "output_from", "plain", "quotas", "who",
-        "writes",
+        "_limiter", "counts_input", "counts_output", "gauges", "input_from", "output_from", "plain", "quotas", "usual",
+        "who", "writes",
     )  # fmt: skip
 
     def __init__(self, quotas, gauges, who, writes, limiter):
@@ -154,13 +154,20 @@ class Limits:
         self.output_from = self.input_from + kinds.count(INPUT)
         self.counts_input, self.counts_output = INPUT in kinds, OUTPUT in kinds
         self.plain = [1.0] * len(kinds) if self.input_from == len(kinds) else None
+        # The most tokens of input and of output that every quota takes as they are.
+        self.usual = tuple(
+            min([math.floor(min(quota.figure, quota.capacity)) for quota in found], default=math.inf)
+            for found in (self.quotas[self.input_from : self.output_from], self.quotas[self.output_from :])
+        )
+        if not all(quota.figure for quota in self.quotas):
+            self.usual = -1, -1
         self.who = who
         self.writes = writes
         self._limiter = limiter
 
     def withdraw(self, amounts):
         """Undo an admission that the server granted to somebody who had left."""
-        self._limiter.give_back(self, amounts, amounts)
+        self._limiter.give_back(self.quotas, amounts)
         self._limiter.release(self)
 
 
@@ -175,8 +182,9 @@ class Ticket:
         self._amounts = amounts
         self._began = time.monotonic()
         self._is_open = True
-        for quota in limits.quotas:
-            quota.users += 1
+        if limiter.shared is not None:
+            for quota in limits.quotas:
+                quota.users += 1
 
     def settle(self, usage=None):
         """
@@ -198,10 +206,9 @@ class Ticket:
                 self._limiter.learn(limits.writes, used_output)
         if limits.plain is None:
             start, end = limits.input_from, limits.output_from
-            back = [0.0] * start
-            back += [amount - used_input for amount in self._amounts[start:end]]
-            back += [amount - used_output for amount in self._amounts[end:]]
-            self._limiter.give_back(limits, self._amounts, back)
+            amounts, quotas = self._amounts, limits.quotas
+            self._limiter.give_back(quotas[start:end], amounts[start:end], used_input)
+            self._limiter.give_back(quotas[end:], amounts[end:], used_output)
         seconds = time.monotonic() - self._began
         for gauge in limits.gauges:
             gauge.seconds += (seconds - gauge.seconds) * FORGETTING
@@ -209,12 +216,13 @@ class Ticket:
     def withdraw(self):
         """Undo the admission of a request that was refused for another reason: it counts nowhere."""
         if self._is_open:
-            self._limiter.give_back(self._close(), self._amounts, self._amounts)
+            self._limiter.give_back(self._close().quotas, self._amounts)
 
     def _close(self):
         self._is_open = False
-        for quota in self.limits.quotas:
-            quota.users -= 1
+        if self._limiter.shared is not None:
+            for quota in self.limits.quotas:
+                quota.users -= 1
         self._limiter.release(self.limits)
         return self.limits
 
@@ -353,26 +361,31 @@ class RateLimiter:
                 raise self._busy(call, limits, gauge)
         quotas = limits.quotas
         amounts = limits.plain or self._amounts(call, limits, input_estimate, output_estimate, is_shared=False)
-        works = True
         for quota, amount in zip(quotas, amounts, strict=True):
             level = quota.level + (now - quota.at) * quota.rate
+            quota.at = now
             if level > quota.capacity:
                 level = quota.capacity
-            quota.level, quota.at = level, now
             if level < amount or quota.places:
-                works = False
+                quota.level = level
+                self._take_closely(call, limits, amounts, quota, now)
                 break
-        if works:
-            for quota, amount in zip(quotas, amounts, strict=True):
-                quota.level -= amount
-        elif refused := take(quotas, amounts, limits.who, now):
-            raise self._refusal(call, limits, quotas[refused[1]], refused[0])
+            quota.level = level - amount
         for gauge in limits.gauges:
             gauge.held += 1
         if shared is not None:
             for quota, amount in zip(quotas, amounts, strict=True):
                 shared.owe(quota, amount)
         return Ticket(self, limits, amounts)
+
+    def _take_closely(self, call, limits, amounts, stopped_at, now):
+        """Take ``amounts`` where a quota has not enough or keeps places; those before it gave already."""
+        for quota, amount in zip(limits.quotas, amounts, strict=True):
+            if quota is stopped_at:
+                break
+            quota.level += amount
+        if refused := take(limits.quotas, amounts, limits.who, now):
+            raise self._refusal(call, limits, limits.quotas[refused[1]], refused[0])
 
     async def admit(self, call, limits, input_estimate, output_estimate=None) -> Ticket:
         """Let ``call`` begin by what all processes have admitted; as ``admit_now`` where that cannot be known."""
@@ -391,6 +404,12 @@ class RateLimiter:
 
     def _amounts(self, call, limits, input_estimate, output_estimate, *, is_shared):
         quotas = limits.quotas
+        written = self._written.get(limits.writes, FIRST_OUTPUT)
+        expected = written if output_estimate is None else min(written, output_estimate)
+        most_input, most_output = limits.usual
+        if (input_estimate or 0) <= most_input and expected <= most_output:
+            inputs, outputs = limits.output_from - limits.input_from, len(quotas) - limits.output_from
+            return [1.0] * limits.input_from + [input_estimate] * inputs + [expected] * outputs
         for quota in quotas:
             if not quota.figure:
                 # Zero lets nothing through, however little a request may need of it.
@@ -400,12 +419,8 @@ class RateLimiter:
             if input_estimate > quota.figure and not _holds_media(call):
                 raise self._too_large(call, limits, quota, input_estimate)
             amounts.append(float(min(input_estimate, quota.figure if is_shared else quota.capacity)))
-        if limits.output_from < len(quotas):
-            expected = self._written.get(limits.writes, FIRST_OUTPUT)
-            if output_estimate is not None:
-                expected = min(expected, output_estimate)
-            for quota in quotas[limits.output_from :]:
-                amounts.append(float(min(expected, quota.figure if is_shared else quota.capacity)))
+        for quota in quotas[limits.output_from :]:
+            amounts.append(float(min(expected, quota.figure if is_shared else quota.capacity)))
         return amounts
 
     def _go_alone(self, limits, now):
@@ -420,21 +435,26 @@ class RateLimiter:
 
     # After it -------------------------------------------------------------------------------------------------------
 
-    def give_back(self, limits, amounts, back):
-        """Give ``back`` of what was taken; below zero is taken besides."""
+    def give_back(self, quotas, amounts, used=0):
+        """Give back what was taken from ``quotas`` beyond what was ``used``; where that is more, take it besides."""
         shared = self.shared
-        for quota, amount in zip(limits.quotas, back, strict=True):
-            if amount:
-                if shared is not None:
-                    shared.owe(quota, -amount)
-                if shared is None or not shared.is_up:
-                    quota.give(amount)
+        if shared is None:
+            for quota, amount in zip(quotas, amounts, strict=True):
+                level = quota.level + amount - used
+                quota.level = level if level < quota.capacity else quota.capacity
+            return
+        for quota, amount in zip(quotas, amounts, strict=True):
+            if amount != used:
+                shared.owe(quota, used - amount)
+                if not shared.is_up:
+                    quota.give(amount - used)
 
     def release(self, limits):
         """Hold one request less."""
         for gauge in limits.gauges:
             gauge.held -= 1
-            if self.shared is not None:
+        if self.shared is not None:
+            for gauge in limits.gauges:
                 self.shared.released(gauge)
 
     def learn(self, writes, tokens):
@@ -486,8 +506,11 @@ class RateLimiter:
     # How many processes ---------------------------------------------------------------------------------------------
 
     def _in_use(self):
+        now = time.monotonic()
+        for quota in self._quotas.values():
+            quota.forget(now)
         return (
-            [quota for quota in self._quotas.values() if quota.users],
+            [quota for quota in self._quotas.values() if quota.users or quota.places],
             [gauge for gauge in self._gauges.values() if gauge.held],
         )
 
@@ -495,7 +518,7 @@ class RateLimiter:
         """Let this process admit one ``count``-th of everything, where it admits alone."""
         count = max(count, self._least)
         if count != self.processes:
-            self.processes = count
+            self.processes, self._plans = count, {}
             now = time.monotonic()
             for quota in self._quotas.values():
                 quota.share_among(count, now)
@@ -612,23 +635,31 @@ class _Standing:
         self.tokens = self._tokens()
 
     def _least(self, quotas, is_shared):
-        least = None
+        now, least, least_free = self.now, None, math.inf
         for quota in quotas:
-            free, level = quota.left(self.now, is_shared)
-            remaining = max(math.floor(free + 1e-6), 0)
-            if least is None or (remaining, quota.figure) < least[1::-1]:
-                missing = max(quota.figure - level, 0.0) if is_shared else max(quota.capacity - level, 0.0)
-                rate = quota.figure / 60.0 if is_shared else quota.rate
-                least = quota.figure, min(remaining, quota.figure), missing / rate if rate else 60.0, quota.rule.scope
-        return least
+            if is_shared or quota.places:
+                free = quota.left(now, is_shared)[0]
+            else:
+                # The same without a call: an answer passes a dozen of them.
+                free = quota.level + (now - quota.at) * quota.rate
+                if free > quota.capacity:
+                    free = quota.capacity
+            if free < least_free:
+                least, least_free = quota, free
+        if least is None:
+            return None
+        figure, remaining = least.figure, max(math.floor(least_free + 1e-6), 0)
+        missing = max((figure if is_shared else least.capacity) - least.left(now, is_shared)[1], 0.0)
+        rate = figure / 60.0 if is_shared else least.rate
+        return figure, min(remaining, figure), missing / rate if rate else 60.0, least.rule.scope
 
     def _tokens(self):
         """The limit on tokens: what is left of both kinds, or of one alone where a workspace or key holds it down."""
         if self.input is None or self.output is None:
             return self.input or self.output
         if self.input[3] == self.output[3] == SCOPES[0]:
-            pair = zip(self.input[:2], self.output[:2], strict=True)
-            return (*(first + second for first, second in pair), max(self.input[2], self.output[2]), SCOPES[0])
+            limit, remaining, seconds, scope = self.input
+            return limit + self.output[0], remaining + self.output[1], max(seconds, self.output[2]), scope
         narrowed = [found for found in (self.input, self.output) if found[3] != SCOPES[0]]
         return min(narrowed, key=lambda found: found[1])
 
