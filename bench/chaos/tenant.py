@@ -57,7 +57,14 @@ def serve():
 
 
 def make(wanted):
-    """Make the organization; the secrets and ids of its keys."""
+    """Make the organization in one transaction; the secrets and ids of its keys."""
+    from django.db import transaction
+
+    with transaction.atomic():
+        return _make(wanted)
+
+
+def _make(wanted):
     from console.models import Member, Organization, User
     from console.services import create_api_key, create_workspace
     from providers import services

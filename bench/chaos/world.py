@@ -185,9 +185,19 @@ class World:
             self.tenants += 1
             wanted["name"] = f"{name}-{self.tenants}"
             made = self.workshop.ask("make", wanted)
-        # Every process has seen it then.
-        time.sleep(1)
-        return Tenant(wanted["name"], made["keys"], limits or {}, made["scopes"], made["organization"])
+        made_it = Tenant(wanted["name"], made["keys"], limits or {}, made["scopes"], made["organization"])
+        asyncio.run(self._until_known(made_it.secret(keys[-1][0])))
+        return made_it
+
+    async def _until_known(self, secret):
+        """Wait until every process knows the key, and with it all that was made in the same transaction."""
+        headers = {"authorization": f"Bearer {secret}"}
+        async with each_process(self.server, self.workers) as connections, asyncio.timeout(60):
+            for http, *_ in connections.values():
+                status = 0
+                while status != 200:
+                    async with http.get("/v1/models", headers=headers) as answer:
+                        status = answer.status
 
     # Looking -----------------------------------------------------------------------------------------------------
 
