@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 NANOS = 10**9
 # Between a number and its unit, and between groups of digits below the cent.
 THIN = "\N{NARROW NO-BREAK SPACE}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NOTHING = "\N{EN DASH}"
 MILLION = 10**6
 

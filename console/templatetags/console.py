@@ -61,6 +61,12 @@ def money_total(nanos, currency):
 
 
 @register.filter
+def unbroken(text):
+    """Text that stays on one line inside a sentence, such as an instant."""
+    return text.replace(" ", formatting.NO_BREAK)
+
+
+@register.filter
 def clock_seconds(instant):
     """14:32:08."""
     return formatting.clock(instant, seconds=True)

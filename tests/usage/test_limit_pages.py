@@ -766,7 +766,7 @@ def test_a_member_asks_and_those_who_manage_see_it(alice_client, bob_client, wor
     page = alice_client.get(url("limit_list", workspace)).text
     last = after - datetime.timedelta(days=1)
     chosen = f"{last.day} {last:%b %Y}"
-    assert f"Bob asks for $25.00 more until the end of {chosen}." in page
+    assert f"Bob asks for $25.00 more until the end of {chosen}." in words(page)
     assert f'data-label="Until the end of">{chosen}</td>' in bob_client.get(url("increase_list", workspace)).text
     assert url("increase_answer", workspace, wish.uid) in page
     home = alice_client.get(workspace.get_absolute_url()).text
