@@ -1,11 +1,13 @@
 """The meter of one request: tokens, first token, latency and outcome, as the answer passes."""
 
+import re
 import time
 
 import msgspec
 import structlog
 
 from gateway import metrics
+from gateway.bounds import BEYOND_BYTES_TOKENS
 from gateway.errors import GatewayError
 from gateway.plausibility import UNDOUBTED, Plausible
 from providers.tokens import TokenUsage, count_of, count_tokens
@@ -23,6 +25,10 @@ MOST_COUNTED_TOKENS = 100_000
 # Prose has four or five characters a token, and hardly any text sixteen: a report below that is looked into.
 MOST_CHARACTERS_PER_TOKEN = 16
 NOTHING = TokenUsage()
+# Formats whose prompt is read at once: none is longer than what the model can read.
+ONE_PROMPT = {"chat_completions", "messages", "responses"}
+# Where pictures and sound stand in a prompt; their bytes say nothing of their tokens.
+_MEDIA = re.compile(rb'"(?:data|url|file_data|image_url)"\s*:\s*"[^"]*+"')
 # How providers call the counts without which there is no report.
 INPUT_COUNTS = {"prompt_tokens", "input_tokens"}
 OUTPUT_COUNTS = {"completion_tokens", "output_tokens", "reasoning_tokens"}
@@ -66,6 +72,9 @@ class Meter:
         self.target, self.rates = target, rates
         self.text: list[str] = []
         self.written = 0
+        window = target.context_window
+        if window is not None and self.input_estimate > window and self.call.format.NAME in ONE_PROMPT:
+            self.input_estimate = window
         if self.first is None:
             self.first = target
         else:
@@ -133,6 +142,15 @@ class Meter:
             self._prompt_tokens = self._count_prompt(self.call)
         return self._prompt_tokens
 
+    def _estimate_of_a_long_prompt(self):
+        """The tokens of the text in a prompt whose counting would hold up everybody's answers; none for any other."""
+        if self.input_estimate <= MOST_COUNTED_TOKENS:
+            return None
+        fields = self.call.fields
+        raws = [bytes(fields[name]) for name in self.call.format.PROMPT_FIELDS if name in fields]
+        tokens = sum(len(_MEDIA.sub(b"", raw)) for raw in raws) // BYTES_PER_TOKEN
+        return tokens if tokens > MOST_COUNTED_TOKENS else None
+
     def count_output(self):
         """The tokens of the text that passed, counted here."""
         return count_tokens("".join(self.text))
@@ -144,7 +162,7 @@ class Meter:
             return NOTHING
         if (reported.output_tokens or 0) <= self.written + UNDOUBTED:
             read = (reported.input_tokens or 0) + reported.cached_input
-            if read <= self.input_estimate * BYTES_PER_TOKEN + UNDOUBTED:
+            if read <= BEYOND_BYTES_TOKENS and read <= self.input_estimate * BYTES_PER_TOKEN + UNDOUBTED:
                 return reported
         if self._plausible is None:
             self._plausible = Plausible(self.call, self.target)
@@ -175,9 +193,8 @@ class Meter:
         known_input = reported.input_tokens
         if not known_input and not reported.total_input:
             known_input = None
-        if known_input is None and self.input_estimate > MOST_COUNTED_TOKENS:
-            # Counting it would hold up everybody's answers.
-            known_input, source = self.input_estimate, UsageSource.ESTIMATED
+        if known_input is None and (estimate := self._estimate_of_a_long_prompt()):
+            known_input, source = estimate, UsageSource.ESTIMATED
         elif known_input is None:
             # What came from the cache or went there is a part of the prompt, and known.
             known_input = max(self.count_prompt() - reported.cached_input, 0)

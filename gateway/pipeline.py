@@ -28,6 +28,8 @@ LARGE_ANSWER = 100_000
 LARGE_REQUEST = 250_000
 # So much of a stream without a word in it is held back while another target could still answer in its place.
 MOST_HELD = 64 * 1024
+# What in a prompt is none: pictures and other data in base64 among it.
+NO_TEXT = {"role", "type", "data", "url", "image_url", "file_data"}
 
 
 async def complete(call, runtime):
@@ -401,5 +403,4 @@ def prompt_strings(call):
         elif isinstance(value, list):
             todo += value
         elif isinstance(value, dict):
-            # Pictures and other data in base64 are not text.
-            todo += [part for name, part in value.items() if name not in {"role", "type", "data", "url", "file_data"}]
+            todo += [part for name, part in value.items() if name not in NO_TEXT]

@@ -24,7 +24,7 @@ LONGEST_PROMPT = 1_000_000
 class Plausible:
     """What a report on the answer of ``target`` to ``call`` can say. Made only where a count looks large."""
 
-    __slots__ = ("_asked", "_call", "_fetches", "_read", "_written")
+    __slots__ = ("_asked", "_call", "_size", "_target", "_unseen", "_written")
 
     def __init__(self, call, target):
         try:
@@ -32,28 +32,34 @@ class Plausible:
         except InvalidRequest:
             # A length that is none here may be one to the provider.
             size = Size(SimpleNamespace(format=call.format, fields=_without_lengths(call)))
-        window = target.context_window
-        unseen = min(window or BEYOND_BYTES_TOKENS, BEYOND_BYTES_TOKENS)
-        self._read = size.input_at(target) + unseen
-        if window is None and size.prompts == 1:
-            self._read = min(self._read, LONGEST_PROMPT)
+        self._call, self._target, self._size = call, target, size
+        self._unseen = min(target.context_window or BEYOND_BYTES_TOKENS, BEYOND_BYTES_TOKENS)
         # Who asks for more than the model is known to write may know the model better.
-        most = max(target.max_output_tokens or unseen, min(size.asked, BEYOND_BYTES_TOKENS))
+        most = max(target.max_output_tokens or self._unseen, min(size.asked, BEYOND_BYTES_TOKENS))
         self._written = most * size.answers
         self._asked = (size.asked or most) * size.answers
-        self._call, self._fetches = call, size.fetches
 
     def believed(self, usage: TokenUsage, characters: int) -> TokenUsage:
         """``usage`` without the counts that cannot be right, where ``characters`` of the answer were seen."""
-        tokens = usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens
+        read = usage.input_tokens, usage.cache_read_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens
+        if not self._could_read((usage.input_tokens or 0) + usage.cached_input):
+            read = None, None, None, None
         output, thoughts = usage.output_tokens, usage.reasoning_tokens
-        if not self._is_within((usage.input_tokens or 0) + usage.cached_input, self._read):
-            tokens = None, None, None, None
         # Some providers do not count thoughts where they are told how much to write; no model thinks without end.
-        unseen = (output or 0) - characters
-        if not (self._is_within(unseen, self._written) and self._is_within(unseen - (thoughts or 0), self._asked)):
+        hidden = (output or 0) - characters
+        if not (self._is_within(hidden, self._written) and self._is_within(hidden - (thoughts or 0), self._asked)):
             output = thoughts = None
-        return TokenUsage(*tokens, output, thoughts)
+        return TokenUsage(*read, output, thoughts)
+
+    def _could_read(self, tokens):
+        size, window = self._size, self._target.context_window
+        if tokens <= min(size.bytes, (window or BEYOND_BYTES_TOKENS) * MARGIN) + UNDOUBTED:
+            # Beyond that the whole prompt is looked through.
+            return True
+        most = size.input_at(self._target) + self._unseen
+        if window is None and size.prompts == 1:
+            most = min(most, LONGEST_PROMPT)
+        return self._is_within(tokens, most)
 
     def _is_within(self, tokens, known):
         if tokens <= known * MARGIN + UNDOUBTED:
@@ -62,7 +68,7 @@ class Plausible:
 
     def _runs_tools(self):
         """Whether the provider may do more than answer: with tools of its own, or with what it fetches."""
-        return self._fetches or ("tools" in self._call.fields and goes_beyond(bytes(self._call.fields["tools"])))
+        return self._size.fetches or ("tools" in self._call.fields and goes_beyond(bytes(self._call.fields["tools"])))
 
 
 def _without_lengths(call):

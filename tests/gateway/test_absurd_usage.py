@@ -369,6 +369,7 @@ def tokens(read, wrote, **details):
 
 THOUGHTS = {"completion_tokens_details": {"reasoning_tokens": 29_990}}
 CACHE = {"prompt_tokens_details": {"cached_tokens": 30_000}}
+PHOTO = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 3_000_000}}]
 PICTURE = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
 SEARCH = [{"type": "web_search"}]
 FUNCTION = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
@@ -404,6 +405,8 @@ FUNCTION = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
         (tokens(900_000, 6), {"messages": [{"role": "user", "content": PICTURE}]}, {"window": 1_000_000}),
         (tokens(200_000, 6), {"tools": SEARCH}, {}),
         (tokens(200_000, 6), {"web_search_options": {}}, {}),
+        (tokens(120_000, 6), {"messages": [{"role": "user", "content": PHOTO}]}, {"window": 128_000}),
+        (tokens(120_000, 6), {"messages": [{"role": "user", "content": PHOTO}]}, {"window": None}),
         # A long prompt for a model that is said to read less.
         (tokens(45_000, 6), {"prompt": "a few words " * 15_000}, {}),
     ],
@@ -440,6 +443,7 @@ async def test_what_can_be_right_is_believed(usage, request_fields, model, journ
         (tokens(900_000, 6), {}, {"window": None}),
         (tokens(300_000, 6), {"messages": [{"role": "user", "content": PICTURE}]}, {"window": 32_000}),
         (tokens(5_000_000, 6), {"messages": [{"role": "user", "content": PICTURE}]}, {"window": None}),
+        (tokens(2_500_000, 6), {"messages": [{"role": "user", "content": PHOTO}]}, {"window": 128_000}),
     ],
 )
 async def test_what_cannot_be_right_is_not(usage, request_fields, model, journal):

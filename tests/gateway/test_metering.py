@@ -1,14 +1,17 @@
 """What a request is said to have used, for every way it can end."""
 
+import json
 import time
 
+import msgspec
 import pytest
 
 from gateway import errors
 from gateway.calls import Call, Caller
 from gateway.metering import Meter
+from gateway.pipeline import count_prompt
 from providers.formats import chat_completions as openai
-from providers.formats import moderations
+from providers.formats import completions, moderations
 from providers.tokens import TokenUsage, count_tokens
 from tests.gateway.test_routing import target
 from usage.costs import Rates
@@ -180,11 +183,42 @@ def test_reasoning_is_counted_and_is_not_the_answer():
 
 
 def test_a_prompt_too_large_to_count_here_is_estimated(meter):
-    meter.input_estimate, meter.count_prompt = 7_000_000, None
+    meter.call.fields = {"messages": msgspec.Raw(json.dumps([{"content": "x " * 400_000}]).encode())}
+    meter.input_estimate, meter.count_prompt = meter.call.estimate_input(), None
     meter.saw_text("Paris.")
     meter.call.client_gone = True
     meter.cancelled()
-    assert counted(meter.closed()) == ("estimated", 7_000_000, count_tokens("Paris."))
+    assert counted(meter.closed()) == ("estimated", 200_004, count_tokens("Paris."))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 2_000_000}},
+        {"type": "input_image", "image_url": "data:image/png;base64," + "A" * 2_000_000},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 2_000_000}},
+        {"type": "input_audio", "input_audio": {"format": "wav", "data": "A" * 2_000_000}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 2_000_000}},
+    ],
+    ids=lambda part: part["type"],
+)
+def test_the_bytes_of_a_picture_are_no_text_where_the_provider_is_silent(part):
+    prompt = [{"role": "user", "content": [{"type": "text", "text": PROMPT}, part]}]
+    call = Call(format=openai, caller=CALLER, fields={"messages": msgspec.Raw(json.dumps(prompt).encode())})
+    meter = Meter(call, count_prompt, call.estimate_input())
+    meter.ask(target(1), RATES)
+    meter.dispatch()
+    meter.saw_text("Paris.")
+    meter.completed()
+    source, tokens, _ = counted(meter.closed())
+    assert source == "counted" and count_tokens(PROMPT) <= tokens < 30
+
+
+@pytest.mark.parametrize(("format", "estimate"), [(openai, 8_192), (completions, 500_000), (moderations, 500_000)])
+def test_a_prompt_is_estimated_at_no_more_than_the_model_can_read_at_once(format, estimate):
+    meter = Meter(Call(format=format, caller=CALLER, fields={}), len, 500_000)
+    meter.ask(target(1, context_window=8_192), RATES)
+    assert meter.input_estimate == meter.progress().input_tokens == estimate
 
 
 def test_a_mark_of_progress_keeps_the_cache_apart(meter):
@@ -198,7 +232,7 @@ def test_a_mark_of_progress_keeps_the_cache_apart(meter):
 def test_a_moderation_is_free_unless_it_has_a_price(rates, cost):
     call = Call(format=moderations, caller=CALLER, fields={})
     meter = Meter(call, lambda call: 7, 7)
-    meter.ask(None, rates)
+    meter.ask(target(1), rates)
     meter.dispatch()
     meter.completed()
     assert (*counted(meter.closed()), meter.closed().cost_nanos) == ("counted", 7, 0, cost)
