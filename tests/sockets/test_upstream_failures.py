@@ -195,7 +195,14 @@ def test_usage_told_in_odd_ways_is_read_right(api, upstream, usage, stream):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-@pytest.mark.parametrize("usage", [ABSURD_USAGE, {}, {"prompt_tokens": None}, {"prompt_tokens": True}], ids=str)
+@pytest.mark.parametrize(
+    "usage",
+    [
+        ABSURD_USAGE, {}, {"prompt_tokens": None}, {"prompt_tokens": True},
+        {"prompt_tokens": 50_000_000, "completion_tokens": 50_000_000, "total_tokens": 100_000_000},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_absurd_usage_never_costs_less_than_nothing_or_more_than_the_world(api, upstream, usage, stream):
     upstream.play("gpt-test", Script(usage=usage))
     answer = api.ask("gpt-test", stream=stream)
