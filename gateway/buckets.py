@@ -5,9 +5,10 @@ A bucket holds as many as one minute lets through and fills at that rate, so in 
 that: the limit and one burst. A request takes from all of its buckets or from none.
 
 Who is refused has a **place** kept: so much of the bucket at a moment to come, which is when they are told to come
-back. Others are let through only as far as every place that is kept stays covered. A place that nobody comes for is
-given up after ``GRACE`` seconds. ``take`` here and ``SCRIPT`` for Redis are the same algorithm; the tests hold both to
-the same vectors.
+back. Others are let through only as far as every place that is kept stays covered. Should there be less than was
+promised, as more was used than was foreseen, those who come for their places have them in the order of these. A place
+that nobody comes for is given up after ``GRACE`` seconds. ``take`` here and ``SCRIPT`` for Redis are the same
+algorithm; the tests hold both to the same vectors.
 """
 
 import math
@@ -29,11 +30,12 @@ LOST_SECONDS = 10.0
 
 @dataclass(slots=True)
 class Place:
-    """So much of a bucket that is kept for ``who`` from ``due`` on."""
+    """So much of a bucket that is kept for ``who`` from ``due`` on; whether the server that is shared knows of it."""
 
     who: str
     due: float
     amount: float
+    is_shared: bool = False
 
 
 class Bucket:
@@ -63,6 +65,10 @@ class Bucket:
         if now > self.at:
             self.level = min(self.level + (now - self.at) * self.rate, self.capacity)
         self.at = now
+        self.forget(now)
+
+    def forget(self, now):
+        """Give up the places that nobody has come for."""
         while self.places and not -GRACE <= self.places[0].due - now <= HORIZON + 1:
             self.places.pop(0)
 
@@ -90,6 +96,17 @@ class Bucket:
                 free = min(free, self.level + max(place.due - now, 0.0) * self.rate - kept)
         return free
 
+    def holds(self, place, amount):
+        """Whether who comes for ``place`` can have ``amount``: all that is kept but what is kept behind it."""
+        if amount > place.amount:
+            return False
+        left = self.level
+        for before in self.places:
+            if before is place:
+                break
+            left -= before.amount
+        return self.is_elastic or left >= amount - self.capacity * TOLERANCE
+
     def wait_for(self, amount, now, without=None):
         """Seconds until ``amount`` may be taken; ``inf`` for more than there can ever be."""
         if amount > self.capacity or not self.rate:
@@ -102,12 +119,12 @@ class Bucket:
                     blocked, blocked_until = kept, max(place.due, now)
         return max(blocked_until - now, (amount - self.level + blocked) / self.rate)
 
-    def keep(self, who, due, amount):
+    def keep(self, who, due, amount, *, is_shared=False):
         """Keep a place."""
         index = len(self.places)
         while index and self.places[index - 1].due > due:
             index -= 1
-        self.places.insert(index, Place(who, due, amount))
+        self.places.insert(index, Place(who, due, amount, is_shared))
 
 
 def _fits_better(offered, best, amount):
@@ -128,7 +145,7 @@ def take(buckets, amounts, who, now):
         place = bucket.place_of(who, amount, now) if bucket.places else None
         mine.append(place)
         if bucket.free(now, place) < amount - bucket.capacity * TOLERANCE and not (
-            place and bucket.is_elastic and amount <= place.amount
+            place and bucket.holds(place, amount)
         ):
             works = False
     for bucket, place in zip(buckets, mine, strict=True):
@@ -154,8 +171,9 @@ def take(buckets, amounts, who, now):
 
 # The same for many processes, for many requests at once. KEYS are the buckets, then the counters of requests at the
 # same time. ARGV: the time (empty: the server's own), the process, and in MessagePack
-#   of each bucket  its capacity, what to take besides, whether it is elastic, and what the process knows of it: level,
-#                   time and how many seconds ago by its own clock, or false;
+#   of each bucket  its capacity, what to take besides, whether it is elastic, what the process knows of it: level,
+#                   time and how many seconds ago by its own clock, or false; and the places that it has kept alone:
+#                   for whom, in how many seconds and how much;
 #   of each counter its limit and how many the process holds;
 #   of each request who asks, its buckets and counters by their numbers, and the amounts.
 # The answer, in MessagePack too: the time, of each bucket its level and what is free of it, of each counter how many
@@ -182,6 +200,13 @@ local function free(bucket, without)
     end
   end
   return level
+end
+
+local function holds(bucket, index, amount)
+  if amount > bucket.places[index][3] then return false end
+  local left = bucket.level
+  for i = 1, index - 1 do left = left - bucket.places[i][3] end
+  return bucket.elastic or left >= amount - bucket.capacity * TOLERANCE
 end
 
 local function wait_for(bucket, amount)
@@ -239,6 +264,7 @@ for i, known in ipairs(told[1]) do
     bucket.level = math.min(bucket.level, seen_level + math.max(age - UNSEEN, 0) * bucket.rate)
   end
   bucket.level = math.min(bucket.level - known[2], bucket.capacity)
+  for _, place in ipairs(known[7] or {}) do keep(bucket, place[1], now + place[2], place[3]) end
   while bucket.places[1] do
     local ahead = bucket.places[1][2] - now
     if ahead >= -GRACE and ahead <= HORIZON + 1 then break end
@@ -277,8 +303,7 @@ for number, ask in ipairs(told[3]) do
       local bucket, amount = buckets[index], amounts[i]
       if bucket.places[1] then mine[i] = place_of(bucket, who, amount) end
       if free(bucket, mine[i]) < amount - bucket.capacity * TOLERANCE then
-        local place = mine[i] and bucket.places[mine[i]]
-        if not (place and bucket.elastic and amount <= place[3]) then works = false end
+        if not (mine[i] and holds(bucket, mine[i], amount)) then works = false end
       end
     end
     for i, index in ipairs(ask[2]) do

@@ -1,9 +1,10 @@
 """
 Limits by the minute that many processes share: one script on Redis or Valkey, asked for many requests at a time.
 
-One exchange is under way at a time, so what this process says of itself is in order. Nobody waits for longer than
+One exchange is under way at a time, so what this process says of itself is in order, and none takes longer than
 ``PATIENCE``: a server that is gone or slow is not asked by requests again before it has answered a beat, and requests
-are admitted from this process's share meanwhile.
+are admitted from this process's share meanwhile. Each side knows which places the other keeps, so that whoever was told
+when to come finds theirs when the server is lost or back.
 """
 
 import asyncio
@@ -14,11 +15,13 @@ import msgspec
 import structlog
 
 from gateway import metrics
-from gateway.buckets import SCRIPT
+from gateway.buckets import HORIZON, SCRIPT
 
 log = structlog.get_logger(__name__)
 
-PATIENCE = 0.05
+PATIENCE = 0.25
+# After that, what has come while this process itself was held up is still read.
+LAST_LOOK = 0.02
 # For the first exchange, with which the connection is made and the script brought; no request waits for it.
 FIRST_PATIENCE = 1.0
 BEAT_SECONDS = 0.5
@@ -60,8 +63,16 @@ class _Batch:
             known = (False, False, False)
             if quota.seen_at is not None:
                 known = quota.seen_level, quota.seen_at, self._now - quota.noted_at
-            self._told.append((quota.figure, debt, quota.is_elastic, *known))
+            self._told.append((quota.figure, debt, quota.is_elastic, *known, self._promised(quota)))
         return number
+
+    def _promised(self, quota):
+        """The places that were kept alone, of which the server is to know once it is back."""
+        if self._shared.is_up:
+            return ()
+        # By the time that the server hears of it; nobody is to find that they have come too early.
+        heard = self._now + self._shared.patience
+        return [(place.who, place.due - heard, place.amount) for place in quota.places if not place.is_shared]
 
     def _counter(self, gauge):
         number = self._counters.get(gauge)
@@ -95,13 +106,36 @@ class Unavailable(Exception):
 class Ask:
     """A request that waits for the server's word: ``(wait, index, busy)``, all of them zero where it may go on."""
 
-    __slots__ = ("amounts", "answer", "limits", "since")
+    __slots__ = ("amounts", "answer", "limits")
 
     def __init__(self, limits, amounts):
         self.limits = limits
         self.amounts = amounts
         self.answer = asyncio.get_running_loop().create_future()
-        self.since = time.monotonic()
+
+
+def _remember(ask, wait, now):
+    """Know of the place that the server keeps for a request, or keeps no more: it may be lost before they come."""
+    limits = ask.limits
+    for quota, amount in zip(limits.quotas, ask.amounts, strict=True):
+        if quota.places:
+            quota.forget(now)
+            if place := quota.place_of(limits.who, amount, now):
+                quota.places.remove(place)
+        if 0 < wait <= HORIZON:
+            quota.keep(limits.who, now + wait, amount, is_shared=True)
+
+
+@contextlib.asynccontextmanager
+async def _patience(seconds):
+    """Raise ``TimeoutError`` after ``seconds``, unless what was waited for has come by then and is yet to be read."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as timeout:
+        timer = loop.call_later(seconds, lambda: timeout.reschedule(loop.time() + LAST_LOOK))
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 class SharedRates:
@@ -122,7 +156,7 @@ class SharedRates:
         )
         self.uid = uid
         self.prefix = prefix
-        self._patience = patience
+        self.patience = patience
         self._asks: list[Ask] = []
         self._quotas, self._gauges = set(), set()
         self._sha = None
@@ -149,7 +183,7 @@ class SharedRates:
         if self._timer:
             self._timer.cancel()
         if self.is_up:
-            await self._exchange([], is_beat=False, patience=self._patience)
+            await self._exchange([], is_beat=False, patience=self.patience)
         await self._hang_up()
         await self._pool.disconnect()
 
@@ -202,7 +236,7 @@ class SharedRates:
                 continue
             if asks or is_beat or self._timer is None:
                 try:
-                    await self._exchange(asks, is_beat=is_beat, patience=self._patience)
+                    await self._exchange(asks, is_beat=is_beat, patience=self.patience)
                 except Exception as error:
                     # The edge of this task: were it to end here, every request would wait for its answer for ever.
                     log.exception("exchange of rates failed")
@@ -219,8 +253,7 @@ class SharedRates:
         if is_beat:
             self._beat_at = began
         try:
-            waited = began - min((ask.since for ask in asks), default=began)
-            async with asyncio.timeout(max(patience - waited, 0.005)):
+            async with _patience(patience):
                 reply = await self._send(batch.command())
         except (*self._failures, TimeoutError) as error:
             self._lose(error)
@@ -238,6 +271,8 @@ class SharedRates:
             self.processes = totals[-1]
         for ask, (wait, index, busy) in zip(asks, answers, strict=True):
             works = not index and not busy
+            if not busy:
+                _remember(ask, wait, began)
             if works:
                 for gauge in ask.limits.gauges:
                     gauge.held += 1
@@ -246,6 +281,9 @@ class SharedRates:
             elif works:
                 ask.limits.withdraw(ask.amounts)
         if not self.is_up:
+            for quota in batch.quotas:
+                for place in quota.places:
+                    place.is_shared = True
             if self.losses:
                 log.info("rate limits shared again")
             self.is_up = True

@@ -193,6 +193,18 @@ def test_what_can_never_pass_says_so(engine):
     assert engine.ask({"t": (100, 100)}) is None
 
 
+def test_where_more_was_used_than_foreseen_places_are_had_in_their_order(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    assert [engine.ask({"r": (60, 1)}, f"client {number}")[0] for number in range(4)] == [1, 2, 3, 4]
+    engine.now += 2
+    engine.give("r", -1)
+    # The first two may come, and there is enough for one.
+    assert engine.ask({"r": (60, 1)}, "client 0") is None
+    for number in range(1, 4):
+        engine.now += 1
+        assert engine.ask({"r": (60, 1)}, f"client {number}") is None
+
+
 def test_places_beyond_the_horizon_are_told_and_not_kept(engine):
     assert engine.ask({"t": (60, 60)}) is None
     waits = [engine.ask({"t": (60, 50)}, str(number))[0] for number in range(4)]
@@ -318,6 +330,18 @@ def test_a_clock_that_jumps_ahead_fills_nothing_for_who_knows_better(valkey):
     shared.now += 3600
     assert shared.ask({"r": (60, 1)}, "a", (0.0, START, 1.0)) is None
     assert shared.ask({"r": (60, 1)}, "a", (0.0, START, 1.0)) == (1, "r")
+
+
+def test_places_that_a_process_kept_alone_are_kept_by_the_server_once_it_is_back(valkey):
+    shared = Shared(valkey.url)
+    for _ in range(60):
+        shared.ask({"r": (60, 1)})
+    shared.run(["r"], [(60, 0, False, False, False, False, [("late", 3.0, 1), ("early", 1.0, 1)])])
+    shared.now += 1
+    assert shared.ask({"r": (60, 1)}, "new") == (1, "r")
+    assert shared.ask({"r": (60, 1)}, "early") is None
+    shared.now += 2
+    assert shared.ask({"r": (60, 1)}, "late") is None
 
 
 def test_requests_at_the_same_time_are_counted_over_all_processes(valkey):

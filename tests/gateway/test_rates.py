@@ -561,6 +561,60 @@ async def test_a_server_that_takes_nothing_fails_nobody(ill, well):
             await until(lambda: all(limiter.is_shared for limiter in fleet.limiters))
 
 
+async def wait_as_told(fleet, refusal):
+    """Wait as long as a refusal says, while others take whatever they can get."""
+    until = time.monotonic() + int(header(refusal, b"retry-after"))
+    while time.monotonic() < until:
+        await fleet.attempt(fleet.limiters[0], call(key=8), size=1)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.anyio
+async def test_who_was_told_when_to_come_is_let_in_although_the_server_was_lost_meanwhile():
+    with Valkey() as valkey:
+        async with Fleet(valkey.url, [rule(requests=60)], 1) as fleet:
+            await fleet.attempts(60)
+            refusal = await fleet.attempt(fleet.limiters[0])
+            assert fleet.limiters[0].is_shared
+            valkey.halt()
+            await wait_as_told(fleet, refusal)
+            assert not fleet.limiters[0].is_shared
+            assert not isinstance(await fleet.attempt(fleet.limiters[0]), GatewayError)
+
+
+@pytest.mark.anyio
+async def test_who_was_told_when_to_come_without_the_server_is_let_in_with_it():
+    with Valkey() as valkey:
+        async with Fleet(valkey.url, [rule(input_tokens=60)], 1, patience=0.1) as fleet:
+            await fleet.attempts(60, size=1)
+            valkey.freeze()
+            await until(lambda: not fleet.limiters[0].is_shared)
+            refusal = await fleet.attempt(fleet.limiters[0], size=1)
+            valkey.thaw()
+            await wait_as_told(fleet, refusal)
+            await until(lambda: fleet.limiters[0].is_shared)
+            assert not isinstance(await fleet.attempt(fleet.limiters[0], size=1), GatewayError)
+
+
+def held_up(seconds):
+    """As a process is for which the machine has no time."""
+    time.sleep(seconds)
+
+
+@pytest.mark.anyio
+async def test_a_process_that_was_held_up_does_not_take_the_server_for_lost(valkey):
+    async with Fleet(valkey.url, [rule(requests=60)], 1, patience=0.05) as fleet:
+        await fleet.attempts(1)
+        for turns in range(3, 9):
+            asking = asyncio.create_task(fleet.attempt(fleet.limiters[0]))
+            # Until the question is on its way, and no longer.
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            held_up(seconds=0.1)
+            assert not isinstance(await asking, GatewayError)
+        assert fleet.limiters[0].shared.losses == 0
+
+
 @pytest.mark.anyio
 async def test_a_server_that_hangs_makes_nobody_wait_for_long():
     with Valkey() as valkey:
