@@ -320,9 +320,16 @@ def who(limit, subject) -> str:
     return _("Member %(name)s") % {"name": subject.name}
 
 
+def written(nanos, amount_nanos, currency) -> str:
+    """A sum beside a limit of ``amount_nanos``: as finely as single requests where that is below one unit."""
+    if 0 < amount_nanos < formatting.NANOS:
+        return formatting.money(nanos, currency, extra_digits=2)
+    return formatting.money_total(nanos, currency)
+
+
 def rate(amount_nanos, period, currency) -> str:
     """An amount with its period, in the reader's language: €5.00 a month."""
-    amount = formatting.money_total(amount_nanos, currency)
+    amount = written(amount_nanos, amount_nanos, currency)
     if period == "day":
         return _("%(amount)s a day") % {"amount": amount}
     if period == "week":
@@ -471,8 +478,8 @@ def _mail(user, organization, news, subjects):
 
 def _facts(news, organization):
     money = {
-        "spent": formatting.money_total(news.spent_nanos, organization.currency),
-        "amount": formatting.money_total(news.amount_nanos, organization.currency),
+        "spent": written(news.spent_nanos, news.amount_nanos, organization.currency),
+        "amount": written(news.amount_nanos, news.amount_nanos, organization.currency),
     }
     interval = {
         "start": formatting.moment(news.interval.start),

@@ -8,7 +8,7 @@ from console.models import AuditEvent
 from tests.factories import make_api_key
 from tests.usage.test_limit_alerts import EURO, limit, spend
 from usage.limit_alerts import evaluate
-from usage.models import LimitAlert, Scope, Webhook
+from usage.models import LimitAlert, MailDelivery, Scope, Webhook
 from usage.webhooks import create_webhook, enqueue
 
 HTMX = {"HX-Request": "true"}
@@ -39,6 +39,21 @@ def test_the_list_names_the_limit_what_was_spent_and_whether_it_is_over(alice_cl
     page = alice_client.get(url("alert_list"), headers=HTMX).text
     assert "0 open alerts" in page
     assert "<h1>" not in page
+
+
+def test_a_limit_of_some_cents_is_written_as_finely_as_requests_are(alice_client, workspace, settings):
+    settings.MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+    limit(workspace.organization, EURO // 50, thresholds=[50])
+    spend(workspace, 15_700_000)
+    evaluate()
+    page = alice_client.get(url("alert_list")).text
+    assert "$0.0157" in page
+    assert "$0.0200" in page
+    callout = alice_client.get(url("spend_alerts"), headers=HTMX).text
+    assert "$0.0157 of $0.0200 are spent" in callout
+    mail = MailDelivery.objects.get()
+    assert mail.subject == "Organization Default has spent 50% of $0.0200 a month"
+    assert "Spent: $0.0157 of $0.0200." in mail.body
 
 
 def test_the_list_says_whether_anybody_can_be_mailed(alice_client, workspace, settings):

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from console import formatting
 from console.templatetags.console import badge
+from usage.limit_alerts import written
 from usage.models import LimitIncrease, Scope, SpendLease, SpendPeriod
 
 register = template.Library()
@@ -84,9 +85,7 @@ def is_today(instant):
 @register.simple_tag
 def limit_money(standing, nanos, currency):
     """An amount of a limit as its card writes it: as finely as single requests where the limit is below one unit."""
-    if 0 < standing.amount < formatting.NANOS:
-        return formatting.money(nanos, currency, extra_digits=2)
-    return formatting.money_total(nanos, currency)
+    return written(nanos, standing.amount, currency)
 
 
 @register.filter
@@ -95,6 +94,12 @@ def wish_money(nanos, currency):
     cent = formatting.NANOS // 10 ** get_currency_precision(currency)
     is_fine = nanos and nanos < formatting.NANOS and nanos % cent
     return formatting.money(nanos, currency, extra_digits=2 if is_fine else 0)
+
+
+@register.simple_tag
+def beside_limit(nanos, amount_nanos, currency):
+    """A sum beside a limit, as finely as the limit is written."""
+    return written(nanos, amount_nanos, currency)
 
 
 @register.simple_tag
