@@ -54,7 +54,7 @@ class Meter:
     def __init__(self, call, count_prompt, input_estimate=0):
         self.call = call
         self._count_prompt = count_prompt
-        self.input_estimate = input_estimate
+        self.input_estimate = self._bytes_estimate = input_estimate
         self.marked = call.received
 
     @property
@@ -144,7 +144,7 @@ class Meter:
 
     def _estimate_of_a_long_prompt(self):
         """The tokens of the text in a prompt whose counting would hold up everybody's answers; none for any other."""
-        if self.input_estimate <= MOST_COUNTED_TOKENS:
+        if self._bytes_estimate <= MOST_COUNTED_TOKENS:
             return None
         fields = self.call.fields
         raws = [bytes(fields[name]) for name in self.call.format.PROMPT_FIELDS if name in fields]

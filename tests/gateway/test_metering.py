@@ -182,9 +182,13 @@ def test_reasoning_is_counted_and_is_not_the_answer():
     assert openai.text_of(delta) == "The capital of France …Paris."
 
 
-def test_a_prompt_too_large_to_count_here_is_estimated(meter):
-    meter.call.fields = {"messages": msgspec.Raw(json.dumps([{"content": "x " * 400_000}]).encode())}
-    meter.input_estimate, meter.count_prompt = meter.call.estimate_input(), None
+@pytest.mark.parametrize("window", [None, 8_192])
+def test_a_prompt_too_large_to_count_here_is_estimated(window, meter):
+    call = meter.call
+    call.fields = {"messages": msgspec.Raw(json.dumps([{"content": "x " * 400_000}]).encode())}
+    meter = Meter(call, None, call.estimate_input())
+    meter.ask(target(1, context_window=window), RATES)
+    meter.dispatch()
     meter.saw_text("Paris.")
     meter.call.client_gone = True
     meter.cancelled()
