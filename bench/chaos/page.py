@@ -58,7 +58,7 @@ def _section(result, machine, day, arguments):
         "",
         f"{result.what}.",
         "",
-        f"Measured on {day:%Y-%m-%d} in {result.seconds:.0f} s; seeds {_seeds(result.seeds)}; {machine}; "
+        f"Measured on {day:%Y-%m-%d} in {result.seconds:.0f} s; {_seeds(result.seeds)}{machine}; "
         f"`./comptoir bench {' '.join(arguments)}`.",
         "",
         "| What | Measured | Must be |",
@@ -72,4 +72,8 @@ def _section(result, machine, day, arguments):
 
 
 def _seeds(seeds):
-    return f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 2 else ", ".join(map(str, seeds))
+    if not seeds:
+        return ""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}; "
+    return f"seeds {seeds[0]} to {seeds[-1]}; " if len(seeds) > 2 else f"seeds {seeds[0]} and {seeds[1]}; "
