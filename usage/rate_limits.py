@@ -33,6 +33,7 @@ from usage.models import (
     UsageTier,
 )
 from usage.spend_limits import remove_spend_limit, set_spend_limit
+from usage.turns import take_turn
 
 FIGURES = RateLimit.FIGURES
 PRESETS = Path(__file__).with_name("tier_presets.toml")
@@ -85,10 +86,11 @@ def set_rate_limit(*, organization, scope, scope_id, model="", group=None, actor
     ``figures`` are any of ``FIGURES``; those that are not named stay as they are, ``None`` lifts one. Raises
     ``ValidationError`` for what is no limit, and for one of a workspace or key above what stands over it.
     """
-    if group is not None and not ModelGroup.objects.select_for_update(no_key=True).filter(pk=group.pk).first():
+    take_turn(organization)
+    if group is not None and not ModelGroup.objects.filter(pk=group.pk).exists():
         raise ValidationError(_("The group of models has been removed meanwhile."))
     where = {"organization": organization, "scope": scope, "scope_id": scope_id, "model": model, "group": group}
-    limit = RateLimit.objects.select_for_update().filter(**where).first()
+    limit = RateLimit.objects.filter(**where).first()
     action = "rate_limit.changed" if limit else "rate_limit.set"
     limit = limit or RateLimit(**where)
     before = {name: getattr(limit, name) for name in FIGURES}
@@ -118,7 +120,10 @@ def set_rate_limit(*, organization, scope, scope_id, model="", group=None, actor
 
 @transaction.atomic
 def remove_rate_limit(*, limit, actor=None):
-    """Let the limit's scope ask without it."""
+    """Let the limit's scope ask without it; removing it twice changes nothing."""
+    take_turn(limit.organization)
+    if not RateLimit.objects.filter(pk=limit.pk).exists():
+        return
     audit.record(
         organization=limit.organization,
         actor=actor,
@@ -209,7 +214,8 @@ def set_model_group(*, organization, name, patterns, actor=None) -> ModelGroup:
     patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
     if not patterns:
         raise ValidationError(_("A group needs a model, or a pattern such as claude-opus-4*."))
-    group = ModelGroup.objects.select_for_update().filter(organization=organization, name=name.strip()).first()
+    take_turn(organization)
+    group = ModelGroup.objects.filter(organization=organization, name=name.strip()).first()
     action = "model_group.changed" if group else "model_group.created"
     group = group or ModelGroup(organization=organization, name=name.strip())
     before, group.patterns = group.patterns, patterns
@@ -225,8 +231,8 @@ def set_model_group(*, organization, name, patterns, actor=None) -> ModelGroup:
 @transaction.atomic
 def remove_model_group(*, group, actor=None):
     """Forget a group, and the limits that are for it; removing it twice changes nothing."""
-    # Held, so that nobody sets a limit for it meanwhile.
-    if not ModelGroup.objects.select_for_update().filter(pk=group.pk).first():
+    take_turn(group.organization)
+    if not ModelGroup.objects.filter(pk=group.pk).exists():
         return
     audit.record(
         organization=group.organization, actor=actor, action="model_group.removed", target=group, before=group.patterns
@@ -304,7 +310,8 @@ def put_on_tier(*, organization, tier, actor=None, by_rule=False):
     The cap is the organization's hard limit a month. A lower one that somebody has set stays, and stays below the cap
     of later tiers too. ``by_rule`` says that the server does it and nobody else.
     """
-    place = TierPlace.objects.select_for_update().filter(organization=organization).first()
+    take_turn(organization)
+    place = TierPlace.objects.filter(organization=organization).first()
     before = place.tier if place else None
     if before == tier:
         return place
@@ -328,7 +335,8 @@ def put_on_tier(*, organization, tier, actor=None, by_rule=False):
 @transaction.atomic
 def take_off_tier(*, organization, actor=None):
     """Have only the organization's own limits hold; the cap that the tier brought goes with it."""
-    place = TierPlace.objects.select_for_update().filter(organization=organization).first()
+    take_turn(organization)
+    place = TierPlace.objects.filter(organization=organization).first()
     if place is None:
         return
     tier = place.tier
@@ -354,7 +362,8 @@ def _promote(place, now):
     if following is None or not following.is_reached_by_rule or not has_reached(place.organization, following, now):
         return None
     # Somebody may have moved it meanwhile.
-    if not TierPlace.objects.select_for_update().filter(pk=place.pk, tier=tier).exists():
+    take_turn(place.organization)
+    if not TierPlace.objects.filter(pk=place.pk, tier=tier).exists():
         return None
     return put_on_tier(organization=place.organization, tier=following, by_rule=True)
 

@@ -11,6 +11,7 @@ from console.formatting import money
 from console.revision import bump_revision
 from usage import limit_alerts
 from usage.models import LedgerPeriod, Scope, SpendLimit, SpendPeriod, TierPlace
+from usage.turns import take_turn
 
 DEFAULT_THRESHOLDS = [80, 100]
 LEAST_PERCENT, MOST_PERCENT = 1, 1000
@@ -37,6 +38,7 @@ def set_spend_limit(
     ``is_unattended`` says that the server does it by itself.
     Raises ``ValidationError`` for what is no limit, and for one that the organization's tier does not allow.
     """
+    take_turn(organization)
     _require_below_cap(organization, scope, period, amount_nanos, is_hard)
     limit = SpendLimit.objects.select_for_update().filter(
         organization=organization, scope=scope, scope_id=scope_id, period=period
@@ -73,6 +75,7 @@ def remove_spend_limit(*, limit, actor=None):
 
     Removing it twice changes nothing.
     """
+    take_turn(limit.organization)
     # Held, so that nobody raises an alert of it, or asks for more of it, meanwhile.
     if not SpendLimit.objects.select_for_update().filter(pk=limit.pk).first():
         return

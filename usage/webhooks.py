@@ -33,6 +33,7 @@ from providers.origins import (
     parse_base_url,
 )
 from usage.models import Webhook, WebhookDelivery
+from usage.turns import take_turn
 
 MOST = 20
 TESTS_A_MINUTE = 5
@@ -61,6 +62,7 @@ def create_webhook(*, organization, url, actor) -> tuple[Webhook, str]:
 
     Raises ``ValidationError``, of code ``private_origin`` where whoever runs the server must first allow the address.
     """
+    take_turn(organization)
     if organization.webhooks.count() >= MOST:
         raise ValidationError(_("An organization has at most %(most)s webhooks.") % {"most": MOST})
     webhook = Webhook(organization=organization, url=checked_url(url), created_by=actor)
