@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import time
+from operator import attrgetter
 
 import msgspec
 import structlog
@@ -48,6 +49,7 @@ MOST_REMEMBERED = 20_000
 COUNT_SECONDS = 20.0
 EARLY_COUNT_SECONDS = 2.0
 EARLY_COUNTS = 10
+PLACES = attrgetter("places")
 
 
 class Quota(Bucket):
@@ -601,14 +603,8 @@ def _holds_media(call):
 
 def estimates(call, limits):
     """About how many tokens a call asks with, four bytes a token, and how many it lets its answer have, if it says."""
-    size = most = None
-    if limits.counts_input:
-        fields = call.fields
-        names = [name for name in call.format.PROMPT_FIELDS if name in fields]
-        size = sum(memoryview(fields[name]).nbytes for name in names) // 4
-    if limits.counts_output:
-        most = _most_output(call)
-    return size, most
+    size = call.estimate_input() if limits.counts_input else None
+    return size, _most_output(call) if limits.counts_output else None
 
 
 def _most_output(call):
@@ -636,14 +632,15 @@ class _Standing:
 
     def _least(self, quotas, is_shared):
         now, least, least_free = self.now, None, math.inf
+        is_plain = not is_shared and not any(map(PLACES, quotas))
         for quota in quotas:
-            if is_shared or quota.places:
-                free = quota.left(now, is_shared)[0]
-            else:
-                # The same without a call: an answer passes a dozen of them.
+            if is_plain:
+                # As ``left`` says it, without the call: an answer passes a dozen of them.
                 free = quota.level + (now - quota.at) * quota.rate
                 if free > quota.capacity:
                     free = quota.capacity
+            else:
+                free = quota.left(now, is_shared)[0]
             if free < least_free:
                 least, least_free = quota, free
         if least is None:
