@@ -286,10 +286,12 @@ def set_tier(*, ladder, step, slug, name, rates, monthly_cap_nanos=None, after_s
         if not known or not figures or any(type(v) is not int or not 0 <= v <= MOST for v in figures.values()):
             raise ValidationError({"rates": _("Each entry has models, a list, and at least one figure.")})
     tier = UsageTier.objects.filter(slug=slug).first() or UsageTier(slug=slug)
+    before = _told(tier) if tier.pk else None
     tier.ladder, tier.step, tier.name, tier.rates = ladder, step, name, rates
     tier.monthly_cap_nanos, tier.after_spent_nanos, tier.after_days = monthly_cap_nanos, after_spent_nanos, after_days
     tier.full_clean()
     tier.save()
+    _audit_definition(tier, before)
     bump_revision()
     return tier
 
@@ -297,9 +299,30 @@ def set_tier(*, ladder, step, slug, name, rates, monthly_cap_nanos=None, after_s
 @transaction.atomic
 def set_rule(*, tier, after_spent_nanos=None, after_days=None):
     """Have organizations rise to ``tier`` from the step before once both are reached; neither is never."""
+    before = _told(tier)
     tier.after_spent_nanos, tier.after_days = after_spent_nanos, after_days
     tier.full_clean()
     tier.save()
+    _audit_definition(tier, before)
+
+
+def _told(tier):
+    """What the audit log says of a tier."""
+    return {name: getattr(tier, name) for name in ("rates", "monthly_cap_nanos", "after_spent_nanos", "after_days")}
+
+
+def _audit_definition(tier, before):
+    """Tell each organization on the ladder: it stands on the tier, or rises to it by the rule."""
+    for place in TierPlace.objects.filter(tier__ladder=tier.ladder).select_related("organization").order_by("pk"):
+        audit.record(
+            organization=place.organization,
+            actor=None,
+            action="tier.defined",
+            target=tier,
+            tier=tier.slug,
+            before=before,
+            after=_told(tier),
+        )
 
 
 @transaction.atomic

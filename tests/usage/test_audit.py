@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from console.models import AuditEvent
-from tests.factories import make_api_key
+from tests.factories import make_api_key, make_organization
 from tests.gateway.records import closed, opened
 from usage import increases, ledger, limit_alerts, rate_limits, spend_limits, webhooks
 from usage.ledger import Ahead, Key, Want
@@ -147,6 +147,28 @@ def test_a_tier_that_was_reached_by_the_rule_is_nobody_s_doing(key, organization
         ("alice@example.org", "spend_limit.removed"),
         ("alice@example.org", "tier.changed"),
     ]
+
+
+def test_what_a_tier_is_stands_with_those_on_its_ladder(key, organization, alice):
+    elsewhere = make_organization()
+    AuditEvent.objects.all().delete()
+    rates = [{"requests_per_minute": 10}]
+    first = rate_limits.set_tier(ladder="own", step=1, slug="one", name="One", rates=rates)
+    other = rate_limits.set_tier(ladder="other", step=1, slug="other", name="Other", rates=rates)
+    rate_limits.put_on_tier(organization=organization, tier=first, actor=alice)
+    rate_limits.put_on_tier(organization=elsewhere, tier=other)
+    events()
+    rate_limits.set_tier(ladder="own", step=1, slug="one", name="One", rates=[{"requests_per_minute": 20}])
+    second = rate_limits.set_tier(ladder="own", step=2, slug="two", name="Two", rates=rates)
+    rate_limits.set_rule(tier=second, after_spent_nanos=EURO, after_days=7)
+    assert {event.organization for event in AuditEvent.objects.all()} == {organization}
+    changed, added, ruled = AuditEvent.objects.order_by("pk")
+    assert (changed.details["before"]["rates"], changed.details["after"]["rates"][0]) == (
+        rates,
+        {"requests_per_minute": 20},
+    )
+    assert (added.details["tier"], added.details["before"]) == ("two", None)
+    assert (ruled.details["before"]["after_days"], ruled.details["after"]["after_days"]) == (None, 7)
 
 
 def test_webhooks(key, organization, alice, receiver):
