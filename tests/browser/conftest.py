@@ -1,12 +1,13 @@
 """Pages in Chromium, on a real server with the real language model; any complaint of the browser fails the test."""
 
+import contextlib
 import os
 import re
 import shutil
 import time
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import sync_playwright
 
 from tests.server import OWNER_EMAIL, OWNER_PASSWORD
@@ -98,25 +99,28 @@ def complaints():
 @pytest.fixture
 def open_browser(browser, site, signed_in_state, complaints):
     """Make a context of its own, signed in or not: ``open_browser(signed_in=False, locale="fr-FR")``."""
-    contexts = []
+    with contextlib.ExitStack() as contexts:
 
-    def open_(*, signed_in=True, **options):
-        options = {"locale": "en-GB", "viewport": {"width": 1440, "height": 900}} | options
-        context = browser.new_context(
-            base_url=site.base_url, storage_state=signed_in_state if signed_in else None, **options
-        )
-        complaints.listen_to(context)
-        under_way = UNDER_WAY[context] = set()
-        context.on("request", lambda request: under_way.add(request))
-        context.on("requestfinished", lambda request: under_way.discard(request))
-        context.on("requestfailed", lambda request: under_way.discard(request))
-        contexts.append(context)
-        return context
+        def open_(*, signed_in=True, **options):
+            options["storage_state"] = signed_in_state if signed_in else None
+            return contexts.enter_context(context_of(browser, site, complaints, **options))
 
-    yield open_
-    for context in contexts:
-        context.close()
-        del UNDER_WAY[context]
+        yield open_
+
+
+@contextlib.contextmanager
+def context_of(browser, site, complaints, **options):
+    """A context at ``site`` that writes to ``complaints``."""
+    options = {"locale": "en-GB", "viewport": {"width": 1440, "height": 900}} | options
+    context = browser.new_context(base_url=site.base_url, **options)
+    complaints.listen_to(context)
+    under_way = UNDER_WAY[context] = set()
+    context.on("request", lambda request: under_way.add(request))
+    context.on("requestfinished", lambda request: under_way.discard(request))
+    context.on("requestfailed", lambda request: under_way.discard(request))
+    yield context
+    context.close()
+    del UNDER_WAY[context]
 
 
 @pytest.fixture
@@ -142,8 +146,12 @@ def settled(page):
             quiet_since = time.monotonic()
 
 
-def axe_violations(page):
-    """What axe finds wrong, a readable line each, once colours that change with the theme have arrived."""
+def axe_violations(page, *, only=None):
+    """
+    What axe finds wrong, a readable line each, once colours that change with the theme have arrived.
+
+    ``only`` names rules of axe; all that it follows by itself otherwise.
+    """
     page.evaluate(
         """async () => {
           await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
@@ -151,7 +159,10 @@ def axe_violations(page):
           await Promise.allSettled(changing.map((animation) => animation.finished));
         }"""
     )
-    found = Axe().run(page).response["violations"]
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(AXE_SCRIPT)
+    options = {"resultTypes": ["violations"]} | ({"runOnly": {"type": "rule", "values": only}} if only else {})
+    found = page.evaluate("async (options) => (await axe.run(options)).violations", options)
     return [
         f"{violation['impact']} {violation['id']}: {violation['help']} – {node['html'][:160]}"
         for violation in found
@@ -166,10 +177,15 @@ class Transfer:
         self.bytes = 0
         self.by_url = {}
         self._urls = {}
-        session = page.context.new_cdp_session(page)
-        session.on("Network.requestWillBeSent", lambda e: self._urls.update({e["requestId"]: e["request"]["url"]}))
-        session.on("Network.loadingFinished", self._finished)
-        session.send("Network.enable")
+        self._session = page.context.new_cdp_session(page)
+        self._session.on(
+            "Network.requestWillBeSent", lambda e: self._urls.update({e["requestId"]: e["request"]["url"]})
+        )
+        self._session.on("Network.loadingFinished", self._finished)
+        self._session.send("Network.enable")
+
+    def end(self):
+        self._session.detach()
 
     def _finished(self, event):
         size = event["encodedDataLength"]

@@ -1,12 +1,14 @@
 """What holds for every page: nothing for axe to find, no complaint of the browser, few bytes, the reader's language."""
 
+import contextlib
+import os
 import re
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.browser.conftest import Transfer, axe_violations, settled
+from tests.browser.conftest import Complaints, Transfer, axe_violations, context_of, settled
 
 KILOBYTE = 1024
 PAGES = {
@@ -38,6 +40,7 @@ PAGES = {
     "add webhook": "/o/default/webhooks/add/",
     "operations": "/o/default/operations/",
 }
+COLOUR_RULES = ["color-contrast", "link-in-text-block"]
 FIRST_VISIT, WITH_CHART, NEXT_VISIT = 180 * KILOBYTE, 260 * KILOBYTE, 40 * KILOBYTE
 
 
@@ -61,18 +64,40 @@ def addresses(site, running_upstream):
     return {name: path.format(**found) for name, path in PAGES.items()}
 
 
+@pytest.fixture(scope="module")
+def visitor(browser, site, signed_in_state):
+    """A page of the owner that stays open for many tests: to open one takes longer than what is looked at in it."""
+    complaints = Complaints()
+    with context_of(browser, site, complaints, storage_state=signed_in_state) as context:
+        page = context.new_page()
+        page.complaints = complaints
+        yield page
+
+
+@pytest.fixture
+def any_page(visitor):
+    """The page that stays open, as a new one would be: nothing complained of, light and wide."""
+    visitor.complaints.heard.clear()
+    visitor.emulate_media(color_scheme="light", reduced_motion="no-preference")
+    visitor.set_viewport_size({"width": 1440, "height": 900})
+    yield visitor
+    assert visitor.complaints.serious == []
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_in_any_light_at_any_width_and_nothing_is_cut_off(owner_page, addresses, name):
-    owner_page.goto(addresses[name])
-    settled(owner_page)
+def test_axe_finds_nothing_in_any_light_at_any_width_and_nothing_is_cut_off(any_page, addresses, name):
+    any_page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    any_page.goto(addresses[name])
+    settled(any_page)
     found = {}
-    for scheme in ("light", "dark"):
+    # In the dark the colours alone are others.
+    for scheme, rules in (("light", None), ("dark", COLOUR_RULES)):
         for width in (1440, 390):
-            owner_page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            owner_page.set_viewport_size({"width": width, "height": 900})
-            owner_page.wait_for_timeout(100)
-            assert owner_page.evaluate("document.documentElement.scrollWidth") <= width
-            if violations := axe_violations(owner_page):
+            any_page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            any_page.set_viewport_size({"width": width, "height": 900})
+            any_page.wait_for_timeout(100)
+            assert any_page.evaluate("document.documentElement.scrollWidth") <= width
+            if violations := axe_violations(any_page, only=rules):
                 found[scheme, width] = violations
     assert found == {}
 
@@ -86,45 +111,86 @@ def test_axe_finds_nothing_on_the_sign_in_page(open_browser, scheme):
         assert axe_violations(page) == []
 
 
+def test_axe_sees_colours_that_are_too_close_in_the_dark(any_page, addresses):
+    any_page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    any_page.goto(addresses["home"])
+    settled(any_page)
+    any_page.evaluate("document.querySelector('h1').style.color = '#333'")
+    assert "color-contrast" in axe_violations(any_page, only=COLOUR_RULES)[0]
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_a_first_visit_and_the_next_stay_within_their_bytes(open_browser, addresses, name):
-    context = open_browser()
-    first = visit(context, addresses[name])
+def test_a_first_visit_and_the_next_stay_within_their_bytes(any_page, addresses, name):
+    cache = any_page.context.new_cdp_session(any_page)
+    cache.send("Network.clearBrowserCache")
+    cache.detach()
+    first = visit(any_page, addresses[name])
+    # Nothing of it was there.
+    assert any(".css" in url for url in first.by_url) and any(".js" in url for url in first.by_url)
     assert first.bytes <= (WITH_CHART if name == "usage" else FIRST_VISIT), str(first)
-    second = visit(context, addresses[name])
+    second = visit(any_page, addresses[name])
     assert second.bytes <= NEXT_VISIT, str(second)
 
 
-def visit(context, address):
-    page = context.new_page()
+def visit(page, address):
+    page.goto("about:blank")
     transfer = Transfer(page)
     page.goto(address)
     settled(page)
     page.wait_for_timeout(200)
-    page.close()
+    transfer.end()
     return transfer
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_page_is_served_within_a_tenth_of_a_second(site, signed_in_state, addresses, name):
-    """The best of a few, for this machine may be busy with other things."""
+    """The best of a few, without the time for which this machine was busy with other things."""
     cookies = {cookie["name"]: cookie["value"] for cookie in signed_in_state["cookies"]}
+    processes, seconds = [os.getpid(), *site.web_pids()], []
     with httpx.Client(base_url=site.base_url, cookies=cookies) as client:
-        answers = [client.get(addresses[name]) for _ in range(9)]
-    assert {answer.status_code for answer in answers} == {200}
-    assert min(answer.elapsed.total_seconds() for answer in answers) < 0.1
+        while len(seconds) < 9 and min(seconds, default=1) >= 0.1:
+            before = held_up(processes)
+            answer = client.get(addresses[name])
+            assert answer.status_code == 200
+            seconds.append(answer.elapsed.total_seconds() - (held_up(processes) - before))
+    assert min(seconds) < 0.1
 
 
-def test_back_and_forward_show_the_pages_again(owner_page, addresses):
-    titles = {}
-    for name, address in addresses.items():
-        owner_page.goto(address)
-        settled(owner_page)
-        titles[name] = owner_page.title(), owner_page.locator("h1").inner_text()
-    for name in reversed(list(addresses)[:-1]):
-        owner_page.go_back()
-        settled(owner_page)
-        assert (owner_page.title(), owner_page.locator("h1").inner_text()) == titles[name]
+def held_up(processes):
+    """Seconds for which their threads waited for a processor, as Linux counts them."""
+    waited = 0
+    for pid in processes:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                waited += int((thread / "schedstat").read_text().split()[1])
+    return waited / 1e9
+
+
+@pytest.fixture(scope="module")
+def walk(browser, site, signed_in_state, addresses):
+    """A page that has gone through all of them in English, and of each its title, its heading and its texts."""
+    complaints = Complaints()
+    with context_of(browser, site, complaints, storage_state=signed_in_state) as context:
+        page, seen = context.new_page(), {}
+        for name, address in addresses.items():
+            page.goto(address)
+            settled(page)
+            seen[name] = page.title(), page.locator("h1").inner_text(), set(page.evaluate(VISIBLE_TEXT))
+        assert complaints.serious == []
+        yield page, seen
+        assert complaints.serious == []
+
+
+def test_back_and_forward_show_the_pages_again(walk):
+    page, seen = walk
+    names = list(seen)
+    for name in reversed(names[:-1]):
+        page.go_back()
+        settled(page)
+        assert (page.title(), page.locator("h1").inner_text()) == seen[name][:2]
+    page.go_forward()
+    settled(page)
+    assert (page.title(), page.locator("h1").inner_text()) == seen[names[1]][:2]
 
 
 # Languages ---------------------------------------------------------------------------------------------------------
@@ -147,21 +213,19 @@ VISIBLE_TEXT = """
 
 
 @pytest.mark.parametrize("language", ["fr", "es"])
-def test_every_page_speaks_the_browsers_language(open_browser, addresses, language):
+def test_every_page_speaks_the_browsers_language(open_browser, addresses, walk, language):
     if not (LOCALES / language / "LC_MESSAGES" / "django.po").exists():
         pytest.skip(f"there is no catalogue for {language} yet")
-    english = open_browser(locale="en-GB").new_page()
-    translated = open_browser(locale={"fr": "fr-FR", "es": "es-ES"}[language]).new_page()
+    _, english = walk
+    page = open_browser(locale={"fr": "fr-FR", "es": "es-ES"}[language]).new_page()
     left = {}
     for name, address in addresses.items():
-        texts = []
-        for page in (english, translated):
-            page.goto(address)
-            settled(page)
-            texts.append(set(page.evaluate(VISIBLE_TEXT)))
-        assert translated.locator("html").get_attribute("lang") == language
+        page.goto(address)
+        settled(page)
+        assert page.locator("html").get_attribute("lang") == language
         # A sentence, that is three words or more, which is in both was not translated.
-        sentences = [text for text in texts[0] & texts[1] if len(re.findall(r"[A-Za-z]{2,}", text)) >= 3]
+        both = english[name][2] & set(page.evaluate(VISIBLE_TEXT))
+        sentences = [text for text in both if len(re.findall(r"[A-Za-z]{2,}", text)) >= 3]
         if same := [text for text in sentences if not SAME_EVERYWHERE.search(text)]:
             left[name] = same
     assert left == {}
