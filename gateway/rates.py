@@ -109,8 +109,11 @@ class Quota(Bucket):
             self.level = min(known / share, self.capacity)
 
     def left(self, now, is_shared):
-        """``(free, level)`` as of ``now``."""
-        if is_shared and self.seen_at is not None:
+        """``(free, level)`` as of ``now``: of the whole where it is shared, else of what this process may admit."""
+        if is_shared and self.seen_at is None:
+            # Nobody has asked for it yet.
+            return self.figure - self.owed, self.figure - self.owed
+        if is_shared:
             filled = max(now - self.noted_at, 0.0) * self.figure / 60.0
             free = min(self.seen_free + filled, self.figure) - self.owed
             return free, min(self.seen_level + filled, self.figure) - self.owed

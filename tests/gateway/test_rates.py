@@ -397,6 +397,21 @@ def test_without_redis_each_process_admits_its_share():
     assert limiters[0].limits_of(call()).gauges[0].share == 2
 
 
+def test_headers_of_a_share_name_the_limit_as_it_is_set_and_what_this_process_still_lets_through():
+    limiter = limiter_of(rule(requests=60, input_tokens=40_000), processes=4)
+    told = remaining(admit(limiter, size=1000))
+    assert (told["x-ratelimit-limit-requests"], told["x-ratelimit-limit-tokens"]) == ("60", "40000")
+    left = int(told["x-ratelimit-remaining-requests"])
+    assert left == 14
+    assert 9000 <= int(told["x-ratelimit-remaining-tokens"]) < 9100
+    assert told["x-ratelimit-reset-requests"] in {"4s", "3.999s"}
+    # Whoever goes by it is not refused.
+    for _ in range(left):
+        told = remaining(admit(limiter, size=1))
+    assert told["x-ratelimit-remaining-requests"] == "0"
+    assert header(refused(limiter, size=1), b"x-ratelimit-limit-requests") == b"60"
+
+
 def test_a_limit_below_the_number_of_processes_lets_some_through():
     limiter = limiter_of(rule(requests=2), processes=4)
     quota = limiter.limits_of(call()).quotas[0]
@@ -559,6 +574,17 @@ async def test_a_server_that_takes_nothing_fails_nobody(ill, well):
             assert not any(limiter.is_shared for limiter in fleet.limiters)
             valkey.say(well)
             await until(lambda: all(limiter.is_shared for limiter in fleet.limiters))
+
+
+@pytest.mark.anyio
+async def test_a_limit_that_nobody_has_asked_for_yet_is_told_whole_where_it_is_shared(valkey):
+    async with Fleet(valkey.url, [rule(requests=60, input_tokens=1000)], 4) as fleet:
+        await until(lambda: all(limiter.processes == 4 for limiter in fleet.limiters))
+        # Too large for ever: the server is not asked.
+        refusal = await fleet.attempt(fleet.limiters[0], size=5000)
+        assert header(refusal, b"x-ratelimit-remaining-requests") == b"60"
+        assert header(refusal, b"x-ratelimit-remaining-tokens") == b"1000"
+        assert header(refusal, b"x-ratelimit-reset-tokens") == b"0ms"
 
 
 async def wait_as_told(fleet, refusal):
