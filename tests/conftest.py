@@ -5,10 +5,10 @@ import signal
 
 import hypothesis
 import pytest
-from django.test import Client
+from django.test import Client, TransactionTestCase
 
 from console.models import Member
-from tests import factories, schedule
+from tests import emptying, factories, schedule
 from tests.server import Prepared, Server, closed_port
 from tests.upstream import Upstream
 
@@ -20,6 +20,9 @@ os.environ |= {"SSL_CERT_FILE": "", "SSL_CERT_DIR": os.path.dirname(__file__)}
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("comptoir", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("comptoir")
+
+# Django's own flush takes as long as such a test itself.
+TransactionTestCase._fixture_teardown = emptying.empty_database
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", "live_server"}
 
