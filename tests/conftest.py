@@ -25,6 +25,7 @@ hypothesis.settings.load_profile("comptoir")
 TransactionTestCase._fixture_teardown = emptying.empty_database
 
 DATABASE_FIXTURES = {"db", "transactional_db", "django_db_serialized_rollback", "live_server"}
+DATABASE_FILES = pytest.StashKey()
 
 
 def pytest_configure():
@@ -39,6 +40,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("database")
+    config.stash[DATABASE_FILES] = {item.path for item in items if item.get_closest_marker("database")}
 
 
 def pytest_xdist_auto_num_workers(config):
@@ -53,6 +55,12 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_xdist_make_scheduler(config, log):
     return schedule.Scheduler(config, log)
+
+
+@pytest.fixture(scope="session")
+def database_files(pytestconfig):
+    """The files with tests that use the database of this process, of those that this run was asked for."""
+    return pytestconfig.stash[DATABASE_FILES]
 
 
 @pytest.fixture
