@@ -10,6 +10,9 @@ def seen(request, tmp_path_factory):
     if not SDK.is_dir():
         pytest.skip(f"{SDK} is missing: `./comptoir test` makes it")
     wanted = [
-        item.callspec.params["cell"] for item in request.session.items if "cell" in getattr(item, "fixturenames", ())
+        cell
+        for item in request.session.items
+        if "together" in getattr(item, "fixturenames", ())
+        for cell in item.callspec.params["together"]
     ]
     return run(wanted, tmp_path_factory.mktemp("conformance"))
