@@ -303,16 +303,24 @@ class World:
         self.valkey.start()
 
 
-class OneConnection(aiohttp.ClientSession):
-    """A session that has one connection for good, so that one process answers all that is asked on it."""
+class OneConnection:
+    """A client that has one connection for good, so that one process answers all that is asked on it."""
 
     def __init__(self, server):
-        self.server, self.sockets = server, []
-        super().__init__(
+        self.sockets = []
+        self.http = aiohttp.ClientSession(
             server.base_url,
             connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=600, socket_factory=self._socket),
             timeout=aiohttp.ClientTimeout(total=30),
         )
+        self.get = self.http.get
+        self.close = self.http.close
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        await self.close()
 
     def _socket(self, address):
         if self.sockets:

@@ -6,7 +6,7 @@ One world serves them all; kills ends it and comes last.
 
 import pytest
 
-from bench.chaos import cuts, disk, kills, outage, overshoot, rates
+from bench.chaos import cuts, disk, kills, outage, overshoot, rates, restarts, revocations
 
 
 def insist(result):
@@ -32,12 +32,29 @@ def test_cut_streams_are_counted_as_they_were_billed(world):
 
 @pytest.mark.timeout(120)
 def test_rates_hold_and_nobody_fails_while_valkey_forgets_and_is_away(world):
-    insist(rates.run(world, seed=1, seconds=2, limit=120, every=1.0, clients=6, polite=False))
+    insist(rates.run(world, seed=1, seconds=3, limit=120, every=0.4, clients=6, polite=False))
+
+
+@pytest.mark.timeout(120)
+def test_a_revoked_key_is_refused_by_every_process_for_good(world):
+    result = revocations.run(world, seed=1, keys=20, live=20, clients=2)
+    print(result)
+    # Whether it is fast is not asked where others use the machine.
+    assert [problem for problem in result.problems if "at most 1 s" not in problem] == []
 
 
 @pytest.mark.timeout(180)
 def test_kills_lose_nothing_and_all_books_agree(world):
     insist(kills.run(world, seed=1, requests=200, kills=2, clients=16))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_replacing_all_processes_fails_nobody():
+    from bench.chaos.world import World
+
+    with World(workers=2) as world:
+        insist(restarts.run(world, seed=1, restarts=2))
 
 
 @pytest.mark.slow
