@@ -128,7 +128,17 @@ def test_libraries_are_fetched_where_they_are_asked_for(project, monkeypatch):
 
 
 def test_an_interrupted_set_up_goes_on_the_next_time(project):
-    with subprocess.Popen(command(project), env=environment(project), stderr=subprocess.PIPE, text=True) as process:
+    # It makes the environment, and would then fetch packages for longer than anybody waits.
+    uv = project.parent / "uv"
+    uv.write_text(f"""#!/bin/sh
+        command=$1
+        for folder; do :; done
+        [ "$command" != venv ] || exec "{command(project)[0]}" -m venv --without-pip "$folder"
+        exec sleep 60
+    """)
+    uv.chmod(0o755)
+    interrupted = command(project, uv=str(uv))
+    with subprocess.Popen(interrupted, env=environment(project), stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 30
         while not (project / ".venv/pyvenv.cfg").exists() and time.monotonic() < until:
             time.sleep(0.01)
