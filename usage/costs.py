@@ -179,9 +179,12 @@ def cost_of(tokens, rates: Rates | None) -> int | None:
 
 def most_of(rates: Rates, input_tokens: int, output_tokens: int) -> int:
     """The most nanos that a request of at most so many tokens can cost, whichever of its input is cached or written."""
-    possible = [rates, *(tier for above, tier in rates.tiers if above < input_tokens)]
-    amount = max(max(each[1:5]) for each in possible) * input_tokens
-    amount += max(each.output for each in possible) * output_tokens
-    if rates.exchange is None:
+    _price_id, *dearest, output, tiers, exchange = rates
+    dearest = max(dearest)
+    for above, tier in tiers:
+        if above < input_tokens:
+            dearest, output = max(dearest, *tier[1:5]), max(output, tier.output)
+    amount = dearest * input_tokens + output * output_tokens
+    if exchange is None:
         return min(-(-amount // PER_NANO), CEILING_NANOS)
-    return min(-(-amount * rates.exchange // EXCHANGED), CEILING_NANOS)
+    return min(-(-amount * exchange // EXCHANGED), CEILING_NANOS)
