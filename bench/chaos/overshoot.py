@@ -24,7 +24,7 @@ WORST = MOST_TOKENS * NANOS * int(PRICE[1])
 QUIET_SECONDS = 6.0
 
 
-def run(world, *, seeds, clients=256, pace=1.0, timeout=180, scale=1.0, at_once=1, ends=False) -> Result:
+def run(world, *, seeds, clients=256, pace=1.0, timeout=600, scale=1.0, at_once=1, ends=False) -> Result:
     """
     Play one tenant a seed, so many at once; streams last from 0.5 to 20 s, times ``pace``, limits are ``scale`` times
     as large. ``ends`` says that the server is stopped after it, and that nothing may be held then.
