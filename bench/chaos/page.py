@@ -30,11 +30,11 @@ After every scenario a reconciler, which reads the tables with SQL of its own, h
 ledger's every interval, every lease, the sums over hours and days, the files of the journal, and the upstream's books.
 "Agree" means to the nano, which is 10⁻⁹ of the currency.
 
-What needs no time and no other processes is held by tests instead, whenever they run. More than a thousand reports of usage
-that cannot be right go through the pipeline in [test_absurd_usage.py](../tests/gateway/test_absurd_usage.py): whatever is
-said, no cost is negative, and the answer arrives as it was written. Ledger, leases, journal and drainer are played on a
-disk and a clock that are made, with every crash that a property-based search thinks of, in
-[test_simulation.py](../tests/chaos/test_simulation.py).
+What needs no time and no other processes is held by tests instead, whenever they run. More than a thousand reports of
+usage that cannot be right go through the pipeline in
+[test_absurd_usage.py](../tests/gateway/test_absurd_usage.py): whatever is said, no cost is negative, and the answer
+arrives as it was written. Ledger, leases, journal and drainer are played on a made disk and clock, with every
+crash that a property-based search thinks of, in [test_simulation.py](../tests/chaos/test_simulation.py).
 """
 
 
