@@ -14,6 +14,8 @@ from tests.upstream import Upstream
 
 # Django is set up by now; servers that tests start as child processes must take the product's own settings.
 os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+# They are some hundred processes, and each would spend a quarter of its start on compiling the same modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Nothing that tests ask has a certificate, and a client reads those of the machine for longer than it asks.
 os.environ |= {"SSL_CERT_FILE": "", "SSL_CERT_DIR": os.path.dirname(__file__)}
 
