@@ -1,6 +1,7 @@
 """``./comptoir bench``: measure, print a table, and with ``--record`` write it to docs/benchmarks.md."""
 
 import argparse
+import signal
 import sys
 
 from bench import chaos, throughput
@@ -17,6 +18,8 @@ def main():
     if not given or given[0] not in {"speed", "chaos", "-h", "--help"}:
         given = ["speed", *given]
     options = parser.parse_args(given)
+    # Told to end, it ends as one that is interrupted: with the servers that it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit({"speed": throughput.run, "chaos": chaos.run}[options.kind](options))
 
 
