@@ -34,8 +34,9 @@ HEAD = struct.Struct("<2sBII16s")
 MAGIC = b"\xc7J"
 EMPTY = bytes(HEAD.size)
 MAX_PAYLOAD = 64 * 1024
-# What each open request keeps free for its close frame: five texts of 200 characters, four bytes each, and numbers.
+# What each open request keeps free for its close frame: nine texts, and numbers. Longer ones are cut to so many bytes.
 CLOSE_ROOM = 4608
+CLOSE_TEXT = 480
 SEGMENT_BYTES = 4 * 1024 * 1024
 SYNC_INTERVAL = 0.05
 LIVE, DRAINED, PROCESS = ".journal", ".drained", ".process"
@@ -249,11 +250,10 @@ def allocate(fd, size):
 
 def fitted(closed: Closed) -> Closed:
     """``closed`` with its texts cut to the room that was kept for its frame, and without what UTF-8 cannot hold."""
-    texts = ("response_model", "stop_reason", "error_code", "error_message", "upstream_request_id")
     cut = {
-        name: value[:200].encode("utf-8", "replace").decode()
-        for name in texts
-        if (value := getattr(closed, name)) is not None
+        name: value.encode("utf-8", "replace")[:CLOSE_TEXT].decode(errors="ignore")
+        for name, value in msgspec.structs.asdict(closed).items()
+        if isinstance(value, str)
     }
     return msgspec.structs.replace(closed, **cut)
 

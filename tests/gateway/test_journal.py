@@ -10,7 +10,7 @@ import pytest
 from gateway import journal as journals
 from gateway.journal import HEAD, Journal, JournalFull, SegmentReader, forget, prune, retire, take_over
 from tests.gateway.records import closed, opened
-from usage.records import Progress
+from usage.records import Closed, Progress
 from usage.ulid import new_ulid, request_id
 
 
@@ -196,3 +196,20 @@ def test_closing_never_fails_whatever_the_provider_sent(journal):
     (record,) = SegmentReader(journal.segments[0].path).rest()
     assert record.closed.outcome == "completed"
     assert record.closed.upstream_request_id == "??"
+
+
+def test_the_end_of_a_request_finds_room_whatever_its_texts_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(journals, "SEGMENT_BYTES", 2 * journals.CLOSE_ROOM)
+    longest = dict.fromkeys(("outcome", "usage_source", "dropped"), "\N{GRINNING FACE}\ud800" * 50_000)
+    longest |= dict.fromkeys(("response_model", "upstream_model"), "\N{GRINNING FACE}" * 50_000)
+    longest |= dict.fromkeys(("stop_reason", "error_code", "error_message", "upstream_request_id"), "é" * 50_000)
+    numbers = {name: 2**63 - 1 for name in Closed.__struct_fields__ if name not in longest}
+    journal = Journal(tmp_path)
+    journal.open(*opened()).close(Closed(**numbers | longest))
+    reader = SegmentReader(journal.segments[0].path)
+    (record,) = reader.records(journal.segments[0].size)
+    assert reader.damaged == 0
+    assert record.closed.cost_nanos == 2**63 - 1
+    assert record.closed.error_message.startswith("é" * 200)
+    reader.close()
+    journal.close()
