@@ -13,7 +13,7 @@ from gateway.plausibility import UNDOUBTED, Plausible
 from providers.tokens import TokenUsage, count_of, count_tokens
 from usage.costs import cost_of
 from usage.models import Outcome, UsageSource
-from usage.records import Closed, Progress
+from usage.records import LENGTHS, Closed, Progress
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +25,8 @@ MOST_COUNTED_TOKENS = 100_000
 # Prose has four or five characters a token, and hardly any text sixteen: a report below that is looked into.
 MOST_CHARACTERS_PER_TOKEN = 16
 NOTHING = TokenUsage()
+# As much of the names that callers make up as a row holds.
+MOST_DROPPED = LENGTHS["dropped"]
 # Formats whose prompt is read at once: none is longer than what the model can read.
 ONE_PROMPT = {"chat_completions", "messages", "responses"}
 # Where pictures and sound stand in a prompt; their bytes say nothing of their tokens.
@@ -43,7 +45,7 @@ class Meter:
     """
 
     # What is not known yet.
-    dispatched = outcome = status = first = _prompt_tokens = None
+    dispatched = outcome = status = first = _prompt = None
     error: GatewayError | None = None
     attempts = 0
     has_marked_text = False
@@ -72,9 +74,7 @@ class Meter:
         self.target, self.rates = target, rates
         self.text: list[str] = []
         self.written = 0
-        window = target.context_window
-        if window is not None and self.input_estimate > window and self.call.format.NAME in ONE_PROMPT:
-            self.input_estimate = window
+        self.input_estimate = self._readable(self.input_estimate)
         if self.first is None:
             self.first = target
         else:
@@ -136,20 +136,28 @@ class Meter:
         """Whether nobody charges for this: a moderation, unless its model has a price."""
         return self.rates is None and getattr(self.call.format, "IS_FREE_UNLESS_PRICED", False)
 
-    def count_prompt(self):
-        """The tokens of the prompt, counted here, once."""
-        if self._prompt_tokens is None:
-            self._prompt_tokens = self._count_prompt(self.call)
-        return self._prompt_tokens
+    def own_prompt(self) -> tuple[int, str]:
+        """The tokens of the prompt as this system sees them, once, and how that is known; no more than can be read."""
+        if self._prompt is None:
+            tokens, source = self._estimate_of_text(), UsageSource.ESTIMATED
+            if tokens <= MOST_COUNTED_TOKENS:
+                tokens, source = self._count_prompt(self.call), UsageSource.COUNTED
+            self._prompt = tokens, source
+        tokens, source = self._prompt
+        return self._readable(tokens), source
 
-    def _estimate_of_a_long_prompt(self):
-        """The tokens of the text in a prompt whose counting would hold up everybody's answers; none for any other."""
+    def _estimate_of_text(self):
+        """About how many tokens the text of the prompt has: pictures and sound in it are looked for in a long one."""
         if self._bytes_estimate <= MOST_COUNTED_TOKENS:
-            return None
+            return self._bytes_estimate
         fields = self.call.fields
         raws = [bytes(fields[name]) for name in self.call.format.PROMPT_FIELDS if name in fields]
-        tokens = sum(len(_MEDIA.sub(b"", raw)) for raw in raws) // BYTES_PER_TOKEN
-        return tokens if tokens > MOST_COUNTED_TOKENS else None
+        return sum(len(_MEDIA.sub(b"", raw)) for raw in raws) // BYTES_PER_TOKEN
+
+    def _readable(self, tokens):
+        """``tokens`` of a prompt as far as the model can read them at once: some servers cut it off in silence."""
+        window = self.target.context_window
+        return tokens if window is None or self.call.format.NAME not in ONE_PROMPT else min(tokens, window)
 
     def count_output(self):
         """The tokens of the text that passed, counted here."""
@@ -193,12 +201,11 @@ class Meter:
         known_input = reported.input_tokens
         if not known_input and not reported.total_input:
             known_input = None
-        if known_input is None and (estimate := self._estimate_of_a_long_prompt()):
-            known_input, source = estimate, UsageSource.ESTIMATED
-        elif known_input is None:
+        if known_input is None:
+            prompt, how = self.own_prompt()
             # What came from the cache or went there is a part of the prompt, and known.
-            known_input = max(self.count_prompt() - reported.cached_input, 0)
-            source = UsageSource.COUNTED if source == UsageSource.REPORTED else source
+            known_input = max(prompt - reported.cached_input, 0)
+            source = how if source == UsageSource.REPORTED or how == UsageSource.ESTIMATED else source
         thoughts = reported.reasoning_tokens
         if known_input != reported.input_tokens or output != reported.output_tokens or (thoughts or 0) > output:
             thoughts = thoughts and min(thoughts, output)
@@ -240,7 +247,7 @@ class Meter:
             error_code=error and error.code,
             error_message=error and error.message,
             upstream_request_id=self.upstream_request_id,
-            dropped=", ".join(self.call.dropped) or None,
+            dropped=", ".join(self.call.dropped)[:MOST_DROPPED] or None,
             **(self._answered_by(fallback) if fallback else {}),
         )
 

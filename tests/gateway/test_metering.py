@@ -192,7 +192,41 @@ def test_a_prompt_too_large_to_count_here_is_estimated(window, meter):
     meter.saw_text("Paris.")
     meter.call.client_gone = True
     meter.cancelled()
-    assert counted(meter.closed()) == ("estimated", 200_004, count_tokens("Paris."))
+    # A model that reads less has not seen the rest, and no more was held for it.
+    assert counted(meter.closed()) == ("estimated", min(200_004, window or 200_004), count_tokens("Paris."))
+
+
+def test_a_silent_provider_costs_no_more_than_its_model_can_read(meter):
+    call = meter.call
+    call.fields = {"messages": msgspec.Raw(json.dumps([{"content": "hello world " * 10_000}]).encode())}
+    meter = Meter(call, count_prompt, call.estimate_input())
+    meter.ask(target(1, context_window=8_192), RATES)
+    meter.dispatch()
+    meter.saw_text("Yes.")
+    meter.completed()
+    assert counted(meter.closed()) == ("counted", 8_192, count_tokens("Yes."))
+
+
+@pytest.mark.parametrize("words", [1_000, 100_000])
+def test_what_a_cache_gave_of_a_prompt_counts_once(meter, words):
+    call = meter.call
+    call.fields = {"messages": msgspec.Raw(json.dumps([{"content": "hello world " * words}]).encode())}
+    meter = Meter(call, count_prompt, call.estimate_input())
+    meter.ask(target(1), RATES)
+    meter.dispatch()
+    whole = meter.own_prompt()[0]
+    meter.saw_usage(TokenUsage(None, whole - 50, output_tokens=2))
+    meter.saw_text("Yes.")
+    meter.completed()
+    closed = meter.closed()
+    assert (closed.input_tokens, closed.cache_read_tokens) == (50, whole - 50)
+
+
+def test_the_names_that_a_caller_made_up_fit_into_the_record(meter):
+    meter.call.dropped = [f"field_{number:060}" for number in range(3_000)]
+    meter.dispatch()
+    meter.completed()
+    assert len(meter.closed().dropped) == 300
 
 
 @pytest.mark.parametrize(
