@@ -315,9 +315,12 @@ class Leases:
         if is_limited:
             # Else the first who wait would wait for the connection, too.
             now = _now()
-            with contextlib.suppress(Error):
+            try:
                 await self._in_thread(self._enter)
                 self._renewed_at = now
+            except Exception:
+                # As below; who comes first tries again.
+                log.exception("ledger not reached")
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), AGAIN_SECONDS if self.waiting else HOUSE_SECONDS)

@@ -298,6 +298,30 @@ def test_the_way_to_the_ledger_is_made_before_anybody_waits(workspace):
     assert [process.uid for process in GatewayProcess.objects.all()] == ["one"]
 
 
+@pytest.mark.parametrize("error", [OperationalError("away"), OSError("no such host")])
+def test_a_start_without_the_ledger_goes_on(workspace, monkeypatch, error):
+    limit(workspace, 1_000)
+
+    async def story():
+        one, asked = Leases("one"), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def register(**_process):
+            loop.call_soon_threadsafe(asked.set)
+            raise error
+
+        monkeypatch.setattr(ledger, "register", register)
+        one.start(is_limited=True)
+        await asyncio.wait_for(asked.wait(), 5)
+        monkeypatch.undo()
+        account = one.account(key_of(workspace), calendar_of("UTC"))
+        assert await one.reserve_or_wait((account,), 10)
+        await one.stop()
+        await asyncio.to_thread(one.close, is_settled=False)
+
+    run(story())
+
+
 def test_a_grant_whose_answer_was_lost_is_found_again(workspace, monkeypatch):
     limit(workspace, 1_000)
     draw = ledger.draw
