@@ -66,7 +66,7 @@ class Admission:
 
     def _bounds(self, call, plan, limits):
         """What the call can cost at each target of its plan; those without a price are left out of it."""
-        size = Size(call)
+        size = Size(call.format, call.fields)
         bounds = [Bound(call, target, size) for target in plan.targets]
         priced = [bound for bound in bounds if bound.rates]
         if len(priced) == len(bounds) or getattr(call.format, "IS_FREE_UNLESS_PRICED", False):

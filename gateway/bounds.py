@@ -66,8 +66,8 @@ class Size:
 
     __slots__ = ("_names", "_raws", "answers", "asked", "bytes", "fetches", "prompts")
 
-    def __init__(self, call):
-        fields, form = call.fields, call.format
+    def __init__(self, form, fields):
+        """Of a request with ``fields`` in ``form``, a module of ``providers.formats``."""
         self._raws = [bytes(fields[name]) for name in form.PROMPT_FIELDS if name in fields]
         self.bytes = sum(map(len, self._raws)) + FRAME_TOKENS + (TOOLS_TOKENS if "tools" in fields else 0)
         self._names = getattr(form, "MAX_TOKENS_FIELDS", ())
@@ -76,7 +76,7 @@ class Size:
             if name in fields:
                 self.asked = max(self.asked, _positive(fields, name) or 0)
         if self._names:
-            self.prompts = self.answers = _prompts(call)
+            self.prompts = self.answers = _prompts(form, fields)
             if "n" in fields or "best_of" in fields:
                 self.answers *= max(_positive(fields, "n") or 1, _positive(fields, "best_of") or 1)
         self.fetches = not FETCHING.isdisjoint(fields) and not FETCHING.intersection(fields) <= set(form.PROMPT_FIELDS)
@@ -124,9 +124,10 @@ def affordable(bounds, nanos) -> int | None:
 def lower(call, tokens, target):
     """Ask for an answer of at most ``tokens``, in every field that says how long it may get."""
     names = call.format.MAX_TOKENS_FIELDS
-    said = [name for name in names if name in call.fields]
+    said = {name: length for name in names if (length := _positive(call.fields, name))}
     own = target.max_tokens_field if target.max_tokens_field in names else names[0]
-    call.fields = call.fields | dict.fromkeys(said or [own], msgspec.Raw(b"%d" % tokens))
+    longer = [name for name, length in said.items() if length > tokens] if said else [own]
+    call.fields = call.fields | dict.fromkeys(longer, msgspec.Raw(b"%d" % tokens))
 
 
 def goes_beyond(raw):
@@ -151,10 +152,10 @@ def _positive(fields, name):
     return value
 
 
-def _prompts(call):
+def _prompts(form, fields):
     """How many prompts a legacy completion has: each gets answers of its own."""
-    raw = call.fields.get("prompt")
-    if raw is None or "prompt" not in call.format.PROMPT_FIELDS or not bytes(raw).lstrip().startswith(b"["):
+    raw = fields.get("prompt")
+    if raw is None or "prompt" not in form.PROMPT_FIELDS or not bytes(raw).lstrip().startswith(b"["):
         return 1
     entries = msgspec.json.decode(raw, type=list[msgspec.Raw])
     return len(entries) if entries and bytes(entries[0]).lstrip()[:1] in {b'"', b"["} else 1

@@ -5,8 +5,6 @@ Generous throughout, as what is refused wrongly is charged too low: providers pu
 caller's, write past what they are told, think beside it, and have newer models than this system knows of.
 """
 
-from types import SimpleNamespace
-
 from gateway.bounds import BEYOND_BYTES_TOKENS, Size, goes_beyond
 from providers.request_body import InvalidRequest
 from providers.tokens import TokenUsage
@@ -28,10 +26,10 @@ class Plausible:
 
     def __init__(self, call, target):
         try:
-            size = Size(call)
+            size = Size(call.format, call.fields)
         except InvalidRequest:
             # A length that is none here may be one to the provider.
-            size = Size(SimpleNamespace(format=call.format, fields=_without_lengths(call)))
+            size = Size(call.format, _without_lengths(call))
         self._call, self._target, self._size = call, target, size
         self._unseen = min(target.context_window or BEYOND_BYTES_TOKENS, BEYOND_BYTES_TOKENS)
         # Who asks for more than the model is known to write may know the model better.

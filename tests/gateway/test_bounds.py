@@ -33,7 +33,7 @@ def call(form=chat_completions, **fields):
 
 def bound(form=chat_completions, target=None, **fields):
     asked = call(form, **fields)
-    return Bound(asked, target or Target(), Size(asked))
+    return Bound(asked, target or Target(), Size(asked.format, asked.fields))
 
 
 def test_a_prompt_has_no_more_tokens_than_bytes():
@@ -67,7 +67,7 @@ def test_what_its_bytes_do_not_bound_is_bound_by_the_window(content):
 def test_a_word_that_escapes_hide_is_found():
     asked = call()
     asked.fields["messages"] = msgspec.Raw(rb'[{"role":"user","content":[{"type":"\u0069mage_url"}]}]')
-    assert Bound(asked, Target(window=8_000), Size(asked)).input == 8_000
+    assert Bound(asked, Target(window=8_000), Size(asked.format, asked.fields)).input == 8_000
 
 
 def test_what_a_text_says_of_types_is_text():
@@ -131,6 +131,9 @@ def test_an_answer_is_shortened_in_every_field_that_says_its_length():
     asked = call(max_completion_tokens=900, max_tokens=800)
     lower(asked, 50, Target())
     assert {bytes(asked.fields[name]) for name in ("max_completion_tokens", "max_tokens")} == {b"50"}
+    asked = call(max_completion_tokens=900, max_tokens=40)
+    lower(asked, 50, Target())
+    assert [bytes(asked.fields[name]) for name in ("max_completion_tokens", "max_tokens")] == [b"50", b"40"]
     asked = call(max_tokens=None)
     del asked.fields["max_tokens"]
     lower(asked, 50, Target())
