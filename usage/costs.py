@@ -179,8 +179,8 @@ def cost_of(tokens, rates: Rates | None) -> int | None:
 
 def most_of(rates: Rates, input_tokens: int, output_tokens: int) -> int:
     """The most nanos that a request of at most so many tokens can cost, whichever of its input is cached or written."""
-    _price_id, *dearest, output, tiers, exchange = rates
-    dearest = max(dearest)
+    _price_id, *inputs, output, tiers, exchange = rates
+    dearest = max(inputs)
     for above, tier in tiers:
         if above < input_tokens:
             dearest, output = max(dearest, *tier[1:5]), max(output, tier.output)

@@ -141,6 +141,7 @@ def send_test(*, webhook, actor) -> WebhookDelivery:
     Raises ``TooManyTests`` and ``Webhook.DoesNotExist``. It is tried this once.
     """
     with transaction.atomic():
+        take_turn(webhook.organization)
         _hold(webhook)
         of_organization = WebhookDelivery.objects.filter(webhook__organization=webhook.organization, event=TEST)
         since = timezone.now() - datetime.timedelta(minutes=1)
