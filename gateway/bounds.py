@@ -130,7 +130,7 @@ def lower(call, tokens, target):
     call.fields = call.fields | dict.fromkeys(longer, msgspec.Raw(b"%d" % tokens))
 
 
-def goes_beyond(raw):
+def goes_beyond(raw: bytes) -> bool:
     """Whether a part of the prompt may come to more tokens than its bytes say."""
     # Nearly every prompt is text alone: a plain look is much quicker than a pattern.
     if b"\\u00" in raw and _HIDDEN.search(raw):
