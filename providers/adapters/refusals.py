@@ -6,6 +6,7 @@ asked for; so the body decides how it is read, not the endpoint.
 """
 
 import email.utils
+import re
 import time
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ MONEY_CODES = {
     "enforced_spend_limit_reached", "insufficient_balance", "insufficient_quota", "insufficient_user_quota",
     "linked_organization_spend_limit_reached", "BILLING_DISABLED", "ServiceQuotaExceededException",
 }  # fmt: skip
+# What llama.cpp says, as a failure of its own, of what its model cannot take; further on it advises who runs it.
+_UNABLE = re.compile(r"(?:image|audio|video) input is not supported")
 # Anthropic has no code for it. At the beginning alone: further on an error may repeat what a prompt says.
 MONEY_WORDS = ("your credit balance is too low", "credit balance is too low")
 
@@ -67,6 +70,8 @@ def rejection(status, headers, body: bytes, scrub) -> Rejected:
     if status == 403 and "flagged_input" in said.reasons:
         # OpenRouter's word for what its moderation refuses: about the prompt, not about the account.
         status, code = 400, "content_filter"
+    if status >= 500 and (unable := _UNABLE.match(message or "")):
+        status, message = 400, unable[0]
     codes = said.reasons | {code}
     lacks_money = not MONEY_CODES.isdisjoint(codes) or (message or "").lower().startswith(MONEY_WORDS)
     is_own = lacks_money or status in OWN_ACCOUNT_STATUSES or not CREDENTIAL_CODES.isdisjoint(codes)

@@ -393,6 +393,15 @@ def test_a_prompt_that_an_error_repeats_is_no_matter_of_the_account():
     assert type(rejection(400, {}, body, lambda text: text)) is Rejected
 
 
+@pytest.mark.parametrize("what", ["image", "audio"])
+def test_a_prompt_that_a_local_model_cannot_take_is_the_callers_mistake(what):
+    message = f"{what} input is not supported - hint: if this is unexpected, you may need to provide the mmproj"
+    body = json.dumps({"error": {"code": 500, "message": message, "type": "server_error"}}).encode()
+    error = rejection(500, {}, body, lambda text: text)
+    assert type(error) is Rejected
+    assert (error.status, error.message) == (400, f"{what} input is not supported")
+
+
 def test_a_prompt_that_a_moderation_refuses_is_not_a_matter_of_the_account():
     metadata = {"reasons": ["violence"], "flagged_input": "…", "provider_name": "X"}
     body = json.dumps({"error": {"code": 403, "message": "Flagged.", "metadata": metadata}}).encode()
