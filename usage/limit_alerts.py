@@ -190,8 +190,8 @@ def _raise(passed, now):
             and (limit.pk, book_id, threshold) not in is_open
             and _open(limit, book_id, threshold, spent, amount, now)
         ]
-        if (limit.pk, book_id, FULL) in is_open:
-            # Whoever knows that it refuses need not be told that it is nearly used up.
+        if (limit.pk, book_id, FULL) in is_open and (limit.pk, book_id) not in too_little:
+            # Whoever knows that it is used up need not be told that it nearly is.
             new = [threshold for threshold in new if threshold > FULL]
         if spent >= amount and (limit.pk, book_id) in too_little and _fill(limit, book_id, spent, amount):
             new.append(FULL)

@@ -105,10 +105,6 @@ def test_a_limit_that_refuses_before_all_is_spent_is_told_at_once(workspace, web
     # Nothing of it is over: what is left is as little as it was.
     assert evaluate() == 0
     assert alerts() == [(100, True)]
-    # Nor is it told that it is nearly used up.
-    spend(workspace, 2 * EURO)
-    assert evaluate() == 0
-    assert alerts() == [(50, True), (100, True)]
     assert [(event["type"], event["data"]["spent"]) for event in events()] == [("spend_limit.refusing", "4.000000000")]
 
 
@@ -129,6 +125,17 @@ def test_one_that_refused_too_large_a_request_is_told_again_when_nothing_is_left
         ("spend_limit.refusing", "too_little_left", None, "1.000000000"),
         ("spend_limit.refusing", "all_spent", 100, "10.000000000"),
     ]
+
+
+def test_too_large_a_request_hides_no_threshold(workspace, webhook):
+    organization = workspace.organization
+    limit(organization, 10 * EURO, thresholds=[50, 80])
+    start, end = calendar_of("UTC").interval("month", timezone.now())
+    note_refusal(Key(organization.pk, "organization", organization.pk, "month", start, end))
+    spend(workspace, 9 * EURO)
+    assert evaluate() == 1
+    told = [(event["type"], event["data"]["threshold_percent"]) for event in events()]
+    assert told == [("spend_limit.refusing", None), ("spend_limit.threshold_passed", 80)]
 
 
 def test_a_refusal_by_a_limit_that_nobody_spent_under_is_told(workspace, webhook):
