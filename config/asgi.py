@@ -22,15 +22,16 @@ from providers import flavours  # noqa: E402
 API_ROOTS = {"/v1", "/api/v1", "/api"}
 MISPLACED = ("/chat/completions", "/completions", "/embeddings", "/messages", "/models", "/responses")
 MACHINE_PATHS = {"/healthz", "/readyz", "/metrics"}
-# The admin APIs of both providers' shapes are Django's.
-SITE_PREFIXES = ("/v1/organizations/", "/v1/organization/")
 
 
 def is_api(path):
     """Whether ``path`` belongs to the gateway: also what SDKs ask for when their base URL lacks its ``/v1``."""
+    if path.startswith("//"):
+        # As from a base URL that ends in a slash.
+        path = "/" + path.lstrip("/")
     if path in MACHINE_PATHS or path.removesuffix("/") in API_ROOTS or path.startswith(MISPLACED):
         return True
-    return path.startswith(("/v1/", *flavours.ROOTS)) and not path.startswith(SITE_PREFIXES)
+    return path.startswith(("/v1/", *flavours.ROOTS))
 
 
 async def application(scope, receive, send):

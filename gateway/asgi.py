@@ -36,7 +36,7 @@ async def gateway(scope, receive, send):
         await MACHINE[http.path](http, runtime)
         return
     try:
-        await endpoints.find(http.method, http.path)(http, runtime)
+        await endpoints.find(http)(http, runtime)
     except GatewayError as error:
         await _refuse(http, error)
     except InvalidRequest as error:

@@ -85,14 +85,14 @@ PATTERNS = (
 )
 
 
-def find(method, path):
-    """The function that answers ``method`` at ``path``. Raises ``GatewayError`` where there is none."""
-    functions = EXACT.get(path) or _matching(path)
+def find(http):
+    """The function that answers a request. Raises ``GatewayError`` where there is none."""
+    functions = EXACT.get(http.path) or _matching(http.path)
     if functions is None:
-        raise errors.unknown_path(method, path)
-    function = functions.get("GET" if method == "HEAD" else method)
+        raise errors.unknown_path(http.method, http.full_path)
+    function = functions.get("GET" if http.method == "HEAD" else http.method)
     if function is None:
-        raise errors.wrong_method(method, path, ", ".join(functions))
+        raise errors.wrong_method(http.method, http.full_path, ", ".join(functions))
     return function
 
 

@@ -123,7 +123,7 @@ def unknown_path(method, path):
     message = _("There is nothing at %(method)s %(path)s.")
     if path.startswith("/v1/v1/"):
         message = _("There is nothing at %(method)s %(path)s. The base URL of Anthropic SDKs ends before /v1.")
-    elif not path.startswith(("/v1/", "/api/")):
+    elif "/v1/" not in path and not path.startswith("/api/"):
         message = _("There is nothing at %(method)s %(path)s. The base URL of OpenAI SDKs ends in /v1.")
     return GatewayError(404, "not_found", message, values={"method": method, "path": path[:200]})
 

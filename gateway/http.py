@@ -29,8 +29,9 @@ class Http:
     A request and its answer.
 
     ``dialect`` is the caller's; an answer goes out in it and carries the request's id as that dialect names it.
-    ``path`` is without the prefix that asks for a flavour; ``flavour`` is what that prefix says or, once the caller is
-    known, what the key or its workspace is set to. ``error_event`` tells of an error in the stream that has begun.
+    ``path`` is ``full_path`` without the prefix that asks for a flavour; ``flavour`` is what that prefix says or, once
+    the caller is known, what the key or its workspace is set to. ``error_event`` tells of an error in the stream that
+    has begun.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Http:
         "dialect",
         "error_event",
         "flavour",
+        "full_path",
         "headers",
         "method",
         "path",
@@ -62,7 +64,8 @@ class Http:
         # Of a header that comes twice the first counts.
         self._by_name = dict(reversed(self.headers))
         self.method = scope["method"]
-        self.flavour, self.path = flavours.at_path(scope["path"])
+        self.full_path = scope["path"]
+        self.flavour, self.path = flavours.at_path(self.full_path)
         self.query = scope["query_string"]
         self.ulid = new_ulid()
         self.request_id = request_id(self.ulid)

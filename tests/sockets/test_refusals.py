@@ -163,10 +163,17 @@ def test_the_wrong_method_is_told_the_right_one(api, method):
     assert answer.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/", "/v1/chat", "/v1/models/no/such", "/v1/é"])
+@pytest.mark.parametrize(
+    "path", ["/v1/nothing", "/v1/", "/v1/chat", "/v1/models/no/such", "/v1/é", "/v1/organizations/me", "//v1/models"]
+)
 def test_an_unknown_path_under_v1_is_a_json_404(api, path):
-    answer = api.client.get(path, headers=api.headers)
+    answer = api.client.get(f"{api.client.base_url}".rstrip("/") + path, headers=api.headers)
     refused(api, answer, 404, NOT_FOUND[api.dialect.name])
+
+
+def test_a_path_is_named_as_it_was_asked_for(api):
+    for path in ("/api/v1/nope", "/ikalas/api/v1/nope"):
+        assert api.client.get(path).json()["error"]["message"] == f"There is nothing at GET {path}."
 
 
 @pytest.mark.parametrize(
