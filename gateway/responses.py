@@ -24,7 +24,7 @@ from providers.adapters import ADAPTERS
 from providers.capabilities import Capability
 from providers.errors import ProviderError
 from providers.formats.responses import ENCRYPTED, UNREADABLE
-from providers.request_body import InvalidRequest, field, model_name, parse_body
+from providers.request_body import InvalidRequest, field, parse_body
 from providers.sse import EventSplitter, encode
 from usage import stored_responses as records
 from usage.models import StoredResponse
@@ -128,7 +128,7 @@ async def count_input_tokens(http, runtime):
     """POST /v1/responses/input_tokens: free, and no request of anybody's."""
     caller = await http.authenticate(runtime)
     fields = parse_body(await http.body())
-    model = model_name(fields)
+    model = formats.responses.read_count_request(fields)
     target, thinker = await _asked_first(model, caller, runtime)
     fields = (await _going_on(fields, thinker, caller, runtime))[0]
     if target.kind in STATEFUL and formats.responses.NAME in target.endpoints and target.is_usable:

@@ -86,16 +86,21 @@ def read_request(fields, rules=None):
 
     What else stands in ``fields`` is the provider's to judge. Raises ``InvalidRequest``.
     """
-    model = model_name(fields)
-    raw = bytes(fields.get("input", b"null"))
-    if raw == b"null":
-        # A prompt template of the provider's may hold all that is asked.
-        if bytes(fields.get("prompt", b"null")) == b"null":
-            raise InvalidRequest(_("%(name)s: field required"), "input", name="input")
-    elif raw[:1] not in (b'"', b"["):
-        raise InvalidRequest(_("input: must be a string or a list of items"), "input")
+    model = read_count_request(fields)
+    # A prompt template of the provider's may hold all that is asked.
+    if bytes(fields.get("input", b"null")) == bytes(fields.get("prompt", b"null")) == b"null":
+        raise InvalidRequest(_("%(name)s: field required"), "input", name="input")
     stream = bool(field(fields, "stream", bool, what=TRUE_OR_FALSE))
     return model, stream
+
+
+def read_count_request(fields):
+    """Check what is needed to count a request's tokens and return the ``model``. Raises ``InvalidRequest``."""
+    model = model_name(fields)
+    raw = bytes(fields.get("input", b"null"))
+    if raw != b"null" and raw[:1] not in (b'"', b"["):
+        raise InvalidRequest(_("input: must be a string or a list of items"), "input")
+    return model
 
 
 def wants_usage(fields):
