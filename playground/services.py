@@ -17,6 +17,7 @@ from gateway.errors import GatewayError
 from gateway.inprocess import Began, Delta, Ended, ask, is_cut_off
 from playground.models import Conversation, Message, new_message_id
 from playground.parameters import required_defaults
+from providers import formats
 from providers.models import ProviderModel
 from usage.models import Outcome, RequestLog
 
@@ -199,7 +200,7 @@ async def answer(turn, user):
                         _take_figures(reply, event)
     except GatewayError as error:
         reply.outcome = Outcome.REFUSED
-        reply.error_message = _storable(error.message)[:500]
+        reply.error_message = _storable(_as_said_here(error, turn))[:500]
     except (asyncio.CancelledError, GeneratorExit):
         reply.outcome = Outcome.INTERRUPTED if is_cut_off() else Outcome.CLIENT_CANCELLED
         raise
@@ -210,6 +211,14 @@ async def answer(turn, user):
         save.add_done_callback(_saves.discard)
         await asyncio.shield(save)
     yield reply
+
+
+def _as_said_here(error, turn):
+    """What a refusal says; of a length that must be given, what it is called on the page."""
+    lengths = formats.chat_completions.MAX_TOKENS_FIELDS
+    if error.param in lengths and turn.request.keys().isdisjoint(lengths):
+        return _("A spend limit applies, and nothing else says how long the answer may get: set “Max output tokens”.")
+    return error.message
 
 
 @transaction.atomic
