@@ -239,6 +239,13 @@ def test_a_request_that_lacks_what_each_needs_is_refused(body, param):
     assert raised.value.param == param
 
 
+def test_what_is_counted_is_what_a_response_would_take():
+    assert responses.read_count_request(parse_body(b'{"model":"m"}')) == "m"
+    for asked in (5, {}, True):
+        with pytest.raises(InvalidRequest, match="input: must be a string or a list of items"):
+            responses.read_count_request(parse_body(json.dumps({"model": "m", "input": asked}).encode()))
+
+
 def test_an_error_in_mid_stream_is_flat_and_numbered():
     error = SimpleNamespace(
         status=502, code="provider_failed", message="It broke.", param=None, openai_type="server_error"
