@@ -7,8 +7,12 @@ that: the limit and one burst. A request takes from all of its buckets or from n
 Who is refused has a **place** kept: so much of the bucket at a moment to come, which is when they are told to come
 back. Others are let through only as far as every place that is kept stays covered. Should there be less than was
 promised, as more was used than was foreseen, those who come for their places have them in the order of these. A place
-that nobody comes for is given up after ``GRACE`` seconds. ``take`` here and ``SCRIPT`` for Redis are the same
-algorithm; the tests hold both to the same vectors.
+that nobody comes for is given up after ``GRACE`` seconds.
+
+Who asks again and again without waiting has ever more places kept, and so have many who ask at once with one key. They
+may, until others would wait for ``LONG`` seconds: to who has less than an equal share of a minute's worth is then given
+what others have beyond theirs. ``take`` here and ``SCRIPT`` for Redis are the same algorithm; the tests hold both to
+the same vectors.
 """
 
 import math
@@ -17,6 +21,12 @@ from dataclasses import dataclass
 # How long a place is kept for who does not come, and how far ahead places are kept at all.
 GRACE = 3.0
 HORIZON = 120.0
+# From which wait on others give up the places that they have beyond their share; the crowd of a key is rarely as large.
+LONG = 110.0
+# How many places a bucket keeps before those who have many are told when to come and have none kept.
+MOST_PLACES = 1000
+# What is told one key for moments so close together is one place; were they further apart, others would take it first.
+TOGETHER = 0.02
 # What floats may be off by: of a time in seconds, and of a level as a share of its capacity.
 INSTANT = 1e-6
 TOLERANCE = 1e-6
@@ -28,9 +38,9 @@ UNSEEN_SECONDS = 1.0
 LOST_SECONDS = 10.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Place:
-    """So much of a bucket that is kept for ``who`` from ``due`` on; whether the server that is shared knows of it."""
+    """So much of a bucket that is kept for ``who`` from ``due`` on; what one was told at different times may be one."""
 
     who: str
     due: float
@@ -107,24 +117,71 @@ class Bucket:
             left -= before.amount
         return self.is_elastic or left >= amount - self.capacity * TOLERANCE
 
-    def wait_for(self, amount, now, without=None):
-        """Seconds until ``amount`` may be taken; ``inf`` for more than there can ever be."""
+    def surplus(self, who):
+        """The places that others have beyond their share, where ``who`` has less than theirs."""
+        kept = {who: 0.0}
+        for place in self.places:
+            kept[place.who] = kept.get(place.who, 0.0) + place.amount
+        share = self.capacity / max(len(kept), 2)
+        if kept[who] >= share or max(kept.values()) <= share:
+            return ()
+        found, before = set(), dict.fromkeys(kept, 0.0)
+        for place in self.places:
+            if before[place.who] >= share:
+                found.add(place)
+            before[place.who] += place.amount
+        return found
+
+    def wait_for(self, amount, now, surplus=()):
+        """Seconds until ``amount`` may be taken beside all places but ``surplus``; ``inf`` if it never may."""
         if amount > self.capacity or not self.rate:
             return math.inf
         kept, blocked, blocked_until = 0.0, 0.0, now
         for place in self.places:
-            if place is not without:
+            if place not in surplus:
                 kept += place.amount
                 if self.level + max(place.due - now, 0.0) * self.rate - kept < amount:
                     blocked, blocked_until = kept, max(place.due, now)
         return max(blocked_until - now, (amount - self.level + blocked) / self.rate)
 
-    def keep(self, who, due, amount, *, is_shared=False):
-        """Keep a place."""
-        index = len(self.places)
-        while index and self.places[index - 1].due > due:
+    def keep(self, who, due, amount, *, since, is_shared=False):
+        """Keep a place: as part of one of ``who`` that is due right before it, not before ``since``, or another one."""
+        since = max(since, due - TOGETHER) - INSTANT
+        places = self.places
+        index = len(places)
+        while index and places[index - 1].due > due:
             index -= 1
-        self.places.insert(index, Place(who, due, amount, is_shared))
+        for place in reversed(places[:index]):
+            if place.due < since:
+                break
+            if place.who == who and place.is_shared == is_shared:
+                place.amount += amount
+                return
+        if len(places) < MOST_PLACES or self._has_few(who):
+            places.insert(index, Place(who, due, amount, is_shared))
+
+    def _has_few(self, who):
+        names = [place.who for place in self.places]
+        return names.count(who) < max(MOST_PLACES // len({*names, who}), 1)
+
+    def use(self, place, amount):
+        """Take ``amount`` from a place, which is gone when nothing of it is left."""
+        place.amount -= amount
+        if place.amount <= self.capacity * TOLERANCE:
+            self.places.remove(place)
+
+    def make_room(self, amount, now, surplus):
+        """Where more is kept than there will be, take up to ``amount`` from places of ``surplus``, the latest first."""
+        kept = 0.0
+        for index, place in enumerate(self.places):
+            kept += place.amount
+            if self.level + max(place.due - now, 0.0) * self.rate - kept < -self.capacity * TOLERANCE:
+                for taken in reversed(self.places[: index + 1]):
+                    if amount > 0 and taken in surplus:
+                        part = min(amount, taken.amount)
+                        amount -= part
+                        self.use(taken, part)
+                return
 
 
 def _fits_better(offered, best, amount):
@@ -148,24 +205,30 @@ def take(buckets, amounts, who, now):
             place and bucket.holds(place, amount)
         ):
             works = False
-    for bucket, place in zip(buckets, mine, strict=True):
+    for bucket, amount, place in zip(buckets, amounts, mine, strict=True):
         if place:
-            bucket.places.remove(place)
+            bucket.use(place, amount)
     if works:
         for bucket, amount in zip(buckets, amounts, strict=True):
             bucket.level -= amount
         return None
-    wait, index = -1.0, 0
+    least, index = -1.0, 0
+    surplus = []
     for number, (bucket, amount) in enumerate(zip(buckets, amounts, strict=True)):
         needed = bucket.wait_for(amount, now)
-        if needed > wait:
-            wait, index = needed, number
-    if wait == math.inf:
-        return wait, index
-    wait = max(math.ceil(wait - INSTANT), 1)
+        surplus.append(bucket.surplus(who) if LONG < needed < math.inf else ())
+        if surplus[-1]:
+            needed = bucket.wait_for(amount, now, surplus[-1])
+        if needed > least:
+            least, index = needed, number
+    if least == math.inf:
+        return least, index
+    wait = max(math.ceil(least - INSTANT), 1)
     if wait <= HORIZON:
-        for bucket, amount in zip(buckets, amounts, strict=True):
-            bucket.keep(who, now + wait, amount)
+        for bucket, amount, places in zip(buckets, amounts, surplus, strict=True):
+            bucket.keep(who, now + wait, amount, since=now + least)
+            if places:
+                bucket.make_room(amount, now, places)
     return wait, index
 
 
@@ -181,6 +244,7 @@ def take(buckets, amounts, who, now):
 # What a process knows bounds what a server can claim that has lost its memory or whose clock was set.
 SCRIPT = (
     f"local GRACE, HORIZON, INSTANT, TOLERANCE = {GRACE}, {HORIZON}, {INSTANT}, {TOLERANCE}\n"
+    f"local LONG, MOST_PLACES, TOGETHER = {LONG}, {MOST_PLACES}, {TOGETHER}\n"
     f"local LOST, SKEW, UNSEEN = {LOST_SECONDS}, {SKEW}, {UNSEEN_SECONDS}\n"
     """
 local now, process = tonumber(ARGV[1]), ARGV[2]
@@ -191,7 +255,13 @@ end
 local told = cmsgpack.unpack(ARGV[3])
 local buckets, counters = {}, {}
 
+-- What was found out of a bucket holds for the requests that follow, as long as it stays as it is.
+local function changed(bucket)
+  bucket.free, bucket.waits, bucket.kept = nil, {}, nil
+end
+
 local function free(bucket, without)
+  if bucket.free and not without then return bucket.free end
   local level, kept = bucket.level, 0
   for i, place in ipairs(bucket.places) do
     if i ~= without then
@@ -199,6 +269,7 @@ local function free(bucket, without)
       level = math.min(level, bucket.level + math.max(place[2] - now, 0) * bucket.rate - kept)
     end
   end
+  if not without then bucket.free = level end
   return level
 end
 
@@ -209,32 +280,104 @@ local function holds(bucket, index, amount)
   return bucket.elastic or left >= amount - bucket.capacity * TOLERANCE
 end
 
-local function wait_for(bucket, amount)
+local function surplus_for(bucket, who)
+  local kept, before, found = bucket.kept, {}, {}
+  if not kept then
+    kept = {by = {}, number = 0, most = 0}
+    for _, place in ipairs(bucket.places) do
+      local so_far = kept.by[place[1]]
+      if not so_far then kept.number = kept.number + 1 end
+      kept.by[place[1]] = (so_far or 0) + place[3]
+      kept.most = math.max(kept.most, kept.by[place[1]])
+    end
+    bucket.kept = kept
+  end
+  local share = bucket.capacity / math.max(kept.number + (kept.by[who] and 0 or 1), 2)
+  if (kept.by[who] or 0) >= share or kept.most <= share then return nil end
+  for _, place in ipairs(bucket.places) do
+    local earlier = before[place[1]] or 0
+    if earlier >= share then found[place] = true end
+    before[place[1]] = earlier + place[3]
+  end
+  return found
+end
+
+local function wait_for(bucket, amount, surplus)
   if amount > bucket.capacity or bucket.rate == 0 then return math.huge end
+  if bucket.waits[amount] and not surplus then return bucket.waits[amount] end
   local kept, blocked, blocked_until = 0, 0, now
   for _, place in ipairs(bucket.places) do
-    kept = kept + place[3]
-    if bucket.level + math.max(place[2] - now, 0) * bucket.rate - kept < amount then
-      blocked, blocked_until = kept, math.max(place[2], now)
+    if not (surplus and surplus[place]) then
+      kept = kept + place[3]
+      if bucket.level + math.max(place[2] - now, 0) * bucket.rate - kept < amount then
+        blocked, blocked_until = kept, math.max(place[2], now)
+      end
     end
   end
-  return math.max(blocked_until - now, (amount - bucket.level + blocked) / bucket.rate)
+  local wait = math.max(blocked_until - now, (amount - bucket.level + blocked) / bucket.rate)
+  if not surplus then bucket.waits[amount] = wait end
+  return wait
 end
 
 local function place_of(bucket, who, amount)
   local mine
   for i, place in ipairs(bucket.places) do
     if place[2] > now + INSTANT then break end
-    local best = mine and bucket.places[mine][3]
-    if place[1] == who and (not best or place[3] >= amount and (place[3] < best or best < amount)) then mine = i end
+    if place[1] == who then
+      local best = mine and bucket.places[mine][3]
+      if not best or place[3] >= amount and (place[3] < best or best < amount) then mine = i end
+    end
   end
   return mine
 end
 
-local function keep(bucket, who, due, amount)
+local function keep(bucket, who, due, amount, since)
   local index = #bucket.places + 1
   while index > 1 and bucket.places[index - 1][2] > due do index = index - 1 end
+  changed(bucket)
+  since = math.max(since, due - TOGETHER) - INSTANT
+  for i = index - 1, 1, -1 do
+    local place = bucket.places[i]
+    if place[2] < since then break end
+    if place[1] == who then
+      place[3] = place[3] + amount
+      return
+    end
+  end
+  if #bucket.places >= MOST_PLACES then
+    local names, number, mine = {[who] = true}, 1, 0
+    for _, place in ipairs(bucket.places) do
+      if not names[place[1]] then names[place[1]], number = true, number + 1 end
+      if place[1] == who then mine = mine + 1 end
+    end
+    if mine >= math.max(math.floor(MOST_PLACES / number), 1) then return end
+  end
   table.insert(bucket.places, index, {who, due, amount})
+end
+
+local function use(bucket, index, amount)
+  changed(bucket)
+  local place = bucket.places[index]
+  place[3] = place[3] - amount
+  if place[3] <= bucket.capacity * TOLERANCE then table.remove(bucket.places, index) end
+end
+
+local function make_room(bucket, amount, surplus)
+  local kept = 0
+  for index, place in ipairs(bucket.places) do
+    kept = kept + place[3]
+    if bucket.level + math.max(place[2] - now, 0) * bucket.rate - kept < -bucket.capacity * TOLERANCE then
+      for i = index, 1, -1 do
+        local taken = bucket.places[i]
+        if amount > 0 and surplus[taken] then
+          local part = math.min(amount, taken[3])
+          amount = amount - part
+          use(bucket, i, part)
+        end
+      end
+      return
+    end
+  end
 end
 
 for i, known in ipairs(told[1]) do
@@ -264,12 +407,15 @@ for i, known in ipairs(told[1]) do
     bucket.level = math.min(bucket.level, seen_level + math.max(age - UNSEEN, 0) * bucket.rate)
   end
   bucket.level = math.min(bucket.level - known[2], bucket.capacity)
-  for _, place in ipairs(known[7] or {}) do keep(bucket, place[1], now + place[2], place[3]) end
+  for _, place in ipairs(known[7] or {}) do
+    keep(bucket, place[1], now + place[2], place[3], now + place[2])
+  end
   while bucket.places[1] do
     local ahead = bucket.places[1][2] - now
     if ahead >= -GRACE and ahead <= HORIZON + 1 then break end
     table.remove(bucket.places, 1)
   end
+  changed(bucket)
   buckets[i] = bucket
 end
 
@@ -307,27 +453,35 @@ for number, ask in ipairs(told[3]) do
       end
     end
     for i, index in ipairs(ask[2]) do
-      if mine[i] then table.remove(buckets[index].places, mine[i]) end
+      if mine[i] then use(buckets[index], mine[i], amounts[i]) end
     end
   end
   local wait, refusing = 0, 0
   if works then
-    for i, index in ipairs(ask[2]) do buckets[index].level = buckets[index].level - amounts[i] end
+    for i, index in ipairs(ask[2]) do
+      changed(buckets[index])
+      buckets[index].level = buckets[index].level - amounts[i]
+    end
     for _, index in ipairs(ask[3]) do
       counters[index].mine, counters[index].total = counters[index].mine + 1, counters[index].total + 1
     end
   elseif busy == 0 then
-    wait = -1
+    local least, surplus = -1, {}
     for i, index in ipairs(ask[2]) do
       local needed = wait_for(buckets[index], amounts[i])
-      if needed > wait then wait, refusing = needed, i end
+      if needed > LONG and needed < math.huge then surplus[i] = surplus_for(buckets[index], who) end
+      if surplus[i] then needed = wait_for(buckets[index], amounts[i], surplus[i]) end
+      if needed > least then least, refusing = needed, i end
     end
-    if wait == math.huge then
+    if least == math.huge then
       wait = -1
     else
-      wait = math.max(math.ceil(wait - INSTANT), 1)
+      wait = math.max(math.ceil(least - INSTANT), 1)
       if wait <= HORIZON then
-        for i, index in ipairs(ask[2]) do keep(buckets[index], who, now + wait, amounts[i]) end
+        for i, index in ipairs(ask[2]) do
+          keep(buckets[index], who, now + wait, amounts[i], now + least)
+          if surplus[i] then make_room(buckets[index], amounts[i], surplus[i]) end
+        end
       end
     end
   end

@@ -121,9 +121,9 @@ def _remember(ask, wait, now):
         if quota.places:
             quota.forget(now)
             if place := quota.place_of(limits.who, amount, now):
-                quota.places.remove(place)
+                quota.use(place, amount)
         if 0 < wait <= HORIZON:
-            quota.keep(limits.who, now + wait, amount, is_shared=True)
+            quota.keep(limits.who, now + wait, amount, since=now + wait - 1, is_shared=True)
 
 
 @contextlib.asynccontextmanager

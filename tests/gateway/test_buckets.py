@@ -10,7 +10,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.buckets import GRACE, HORIZON, SCRIPT, Bucket, take
+from gateway.buckets import GRACE, HORIZON, MOST_PLACES, SCRIPT, Bucket, take
 from tests.valkey import Valkey
 
 START = 1000.0
@@ -45,6 +45,10 @@ class Memory:
         bucket.refill(self.now)
         return bucket.level
 
+    def places(self, name):
+        """``(who, in how many seconds, how much)`` of each place that is kept."""
+        return [(place.who, round(place.due - self.now, 3), place.amount) for place in self.buckets[name].places]
+
     def _bucket(self, name, capacity, elastic):
         return self.buckets.setdefault(name, Bucket(capacity, self.now, is_elastic=bool(elastic)))
 
@@ -75,6 +79,10 @@ class Shared:
 
     def level(self, name):
         return self.run([name], [(self.capacities[name], 0, False, False, False, False)])[1][0][0]
+
+    def places(self, name):
+        state = msgspec.msgpack.decode(self.client.get(self.prefix + name))
+        return [(place[0], round(place[1] - self.now, 3), place[2]) for place in state[4]]
 
     def run(self, names, told, *, counters=None, asks=(), process="p"):
         """What the script answers; ``counters`` are ``name: (limit, how many the process holds)``."""
@@ -218,6 +226,79 @@ def test_a_clock_that_goes_back_neither_fills_nor_stops_it(engine):
     assert engine.ask({"r": (60, 1)}) == (1, "r")
     engine.now += 1
     assert engine.ask({"r": (60, 1)}) is None
+
+
+def test_who_never_waits_takes_not_all_that_is_to_come(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    waits = [engine.ask({"r": (60, 1)}, "rude")[0] for _ in range(200)]
+    assert waits == [*range(1, 121), *[121] * 80]
+    # They come after an equal share of a minute: half of it, and with another one a third.
+    assert engine.ask({"r": (60, 1)}, "first") == (31, "r")
+    assert engine.ask({"r": (60, 1)}, "second") == (21, "r")
+    came = []
+    for second in range(1, 33):
+        engine.now += 1
+        came += ["rude" for _ in range(3) if engine.ask({"r": (60, 1)}, "rude") is None]
+        if second in (21, 31):
+            assert engine.ask({"r": (60, 1)}, "second" if second == 21 else "first") is None
+    assert len(came) == 30
+
+
+def test_a_crowd_with_one_key_keeps_all_of_its_places_as_long_as_others_have_theirs(engine):
+    assert [engine.ask({"r": (60, 1)}) for _ in range(60)] == [None] * 60
+    assert [engine.ask({"r": (60, 1)}, "crowd")[0] for _ in range(100)] == list(range(1, 101))
+    assert engine.ask({"r": (60, 1)}, "one") == (101, "r")
+    for _ in range(100):
+        engine.now += 1
+        assert engine.ask({"r": (60, 1)}, "crowd") is None
+    engine.now += 1
+    assert engine.ask({"r": (60, 1)}, "one") is None
+
+
+def test_a_place_may_be_larger_than_a_share(engine):
+    assert engine.ask({"t": (60, 60)}) is None
+    assert [engine.ask({"t": (60, 50)}, "rude")[0] for _ in range(5)] == [50, 100, 150, 150, 150]
+    # The second of theirs is beyond their share.
+    assert engine.ask({"t": (60, 50)}, "one") == (100, "t")
+    engine.now += 50
+    assert engine.ask({"t": (60, 50)}, "rude") is None
+    engine.now += 50
+    assert engine.ask({"t": (60, 50)}, "rude") == (50, "t")
+    assert engine.ask({"t": (60, 50)}, "one") is None
+
+
+def test_what_is_told_a_key_for_the_same_moment_is_one_place(engine):
+    assert [engine.ask({"r": (6000, 1)}) for _ in range(6000)] == [None] * 6000
+    assert [engine.ask({"r": (6000, 1)}, "a")[0] for _ in range(250)] == [1] * 100 + [2] * 100 + [3] * 50
+    assert engine.places("r") == [("a", 1, 100), ("a", 2, 100), ("a", 3, 50)]
+    engine.now += 1
+    # They use it up bit by bit, and what is left of it is kept.
+    assert [engine.ask({"r": (6000, 1)}, "a") for _ in range(40)] == [None] * 40
+    assert engine.ask({"r": (6000, 1)}, "b") == (2, "r")
+    assert [engine.ask({"r": (6000, 1)}, "a") for _ in range(60)] == [None] * 60
+
+
+def test_there_is_an_end_to_the_places_of_one_limit(engine):
+    engine.ask({"r": (60_000, 1)})
+    engine.give("r", -70_000)
+    for number in range(MOST_PLACES + 100):
+        engine.now += 0.0005
+        engine.ask({"r": (60_000, 1)}, f"rude {number % 50}")
+    assert len(engine.places("r")) == MOST_PLACES
+    assert engine.ask({"r": (60_000, 1)}, "one")[1] == "r"
+    assert len(engine.places("r")) == MOST_PLACES + 1
+
+
+@pytest.mark.parametrize("capacity", [60, 600])
+def test_memory_and_server_agree_on_who_never_waits(valkey, capacity):
+    chance = random.Random(12)
+    memory, shared = Memory(), Shared(valkey.url)
+    for _step in range(1500):
+        step = chance.choice([0, 0, 0, 0.25, 0.01])
+        memory.now, shared.now = memory.now + step, shared.now + step
+        who = chance.choice(["rude"] * 9 + ["one", "two"])
+        takes = {"r": (capacity, 1), "t": (capacity * 10, chance.choice([1, 10, 50]), True)}
+        assert memory.ask(takes, who) == shared.ask(takes, who)
 
 
 def test_memory_and_server_agree_on_whatever_happens(valkey):
