@@ -42,6 +42,7 @@ class _Batch:
         self._counters = {}
         self.quotas, self.debts, self.gauges = [], [], []
         self._told, self._held, self._asks = [], [], []
+        self._places = []
         for ask in asks:
             limits = ask.limits
             quotas = [self._number(quota) for quota in limits.quotas]
@@ -67,12 +68,12 @@ class _Batch:
         return number
 
     def _promised(self, quota):
-        """The places that were kept alone, of which the server is to know once it is back."""
-        if self._shared.is_up:
-            return ()
+        """The places that were kept alone, of which the server is yet to know."""
         # By the time that the server hears of it; nobody is to find that they have come too early.
         heard = self._now + self._shared.patience
-        return [(place.who, place.due - heard, place.amount) for place in quota.places if not place.is_shared]
+        places = [place for place in quota.places if not place.is_shared]
+        self._places += places
+        return [(place.who, place.due - heard, place.amount) for place in places]
 
     def _counter(self, gauge):
         number = self._counters.get(gauge)
@@ -92,6 +93,11 @@ class _Batch:
             held = [*held, (2**53, 1)]
         told = msgspec.msgpack.encode((self._told, held, self._asks))
         return len(keys), *(self._shared.prefix + key for key in keys), "", self._shared.uid, told
+
+    def heard(self):
+        """Know that the server keeps the places that it was told of; others were kept while it was asked."""
+        for place in self._places:
+            place.is_shared = True
 
     def undo(self):
         """Owe again what the server may not have heard; what it was to give back it may have given, so not twice."""
@@ -280,10 +286,8 @@ class SharedRates:
                 ask.answer.set_result((wait, index, busy))
             elif works:
                 ask.limits.withdraw(ask.amounts)
+        batch.heard()
         if not self.is_up:
-            for quota in batch.quotas:
-                for place in quota.places:
-                    place.is_shared = True
             if self.losses:
                 log.info("rate limits shared again")
             self.is_up = True

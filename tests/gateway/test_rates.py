@@ -622,6 +622,44 @@ async def test_who_was_told_when_to_come_without_the_server_is_let_in_with_it():
             assert not isinstance(await fleet.attempt(fleet.limiters[0], size=1), GatewayError)
 
 
+class Link:
+    """What is between a process and the server: cut, or replies that are as late as ``delay`` says."""
+
+    def __init__(self, monkeypatch):
+        self.is_cut, self.delay = False, 0.0
+        send = shared_rates.SharedRates._send
+
+        async def sent(shared, command):
+            if self.is_cut:
+                raise OSError("cut")
+            reply = await send(shared, command)
+            await asyncio.sleep(self.delay)
+            return reply
+
+        monkeypatch.setattr(shared_rates.SharedRates, "_send", sent)
+
+
+@pytest.mark.anyio
+async def test_who_was_told_when_to_come_while_the_server_comes_back_is_let_in(valkey, monkeypatch):
+    link = Link(monkeypatch)
+    async with Fleet(valkey.url, [rule(requests=60)], 1, patience=0.5) as fleet:
+        (limiter,) = fleet.limiters
+        await fleet.attempts(60)
+        link.is_cut = True
+        await until(lambda: not limiter.is_shared)
+        link.is_cut, link.delay = False, 0.2
+        beat = limiter.shared._beat_at
+        await until(lambda: limiter.shared._beat_at != beat)
+        # Asked and not answered yet.
+        refusals = [await fleet.attempt(limiter) for _ in range(2)]
+        assert not limiter.is_shared
+        await until(lambda: limiter.is_shared)
+        link.delay = 0.0
+        await wait_as_told(fleet, refusals[-1])
+        assert limiter.is_shared
+        assert not isinstance(await fleet.attempt(limiter), GatewayError)
+
+
 def held_up(seconds):
     """As a process is for which the machine has no time."""
     time.sleep(seconds)
