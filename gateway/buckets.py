@@ -46,6 +46,8 @@ class Place:
     due: float
     amount: float
     is_shared: bool = False
+    # What a process calls it when it tells the server; more of it is then another place.
+    number: int = 0
 
 
 class Bucket:
@@ -154,7 +156,7 @@ class Bucket:
         for place in reversed(places[:index]):
             if place.due < since:
                 break
-            if place.who == who and place.is_shared == is_shared:
+            if place.who == who and place.is_shared == is_shared and not place.number:
                 place.amount += amount
                 return
         if len(places) < MOST_PLACES or self._has_few(who):
@@ -236,7 +238,7 @@ def take(buckets, amounts, who, now):
 # same time. ARGV: the time (empty: the server's own), the process, and in MessagePack
 #   of each bucket  its capacity, what to take besides, whether it is elastic, what the process knows of it: level,
 #                   time and how many seconds ago by its own clock, or false; and the places that it has kept alone:
-#                   for whom, in how many seconds and how much;
+#                   for whom, in how many seconds, how much, and its number for it, as it may tell of one again;
 #   of each counter its limit and how many the process holds;
 #   of each request who asks, its buckets and counters by their numbers, and the amounts.
 # The answer, in MessagePack too: the time, of each bucket its level and what is free of it, of each counter how many
@@ -331,7 +333,7 @@ local function place_of(bucket, who, amount)
   return mine
 end
 
-local function keep(bucket, who, due, amount, since)
+local function keep(bucket, who, due, amount, since, name)
   local index = #bucket.places + 1
   while index > 1 and bucket.places[index - 1][2] > due do index = index - 1 end
   changed(bucket)
@@ -339,7 +341,7 @@ local function keep(bucket, who, due, amount, since)
   for i = index - 1, 1, -1 do
     local place = bucket.places[i]
     if place[2] < since then break end
-    if place[1] == who then
+    if place[1] == who and not name and not place[4] then
       place[3] = place[3] + amount
       return
     end
@@ -352,7 +354,7 @@ local function keep(bucket, who, due, amount, since)
     end
     if mine >= math.max(math.floor(MOST_PLACES / number), 1) then return end
   end
-  table.insert(bucket.places, index, {who, due, amount})
+  table.insert(bucket.places, index, {who, due, amount, name})
 end
 
 local function use(bucket, index, amount)
@@ -407,8 +409,19 @@ for i, known in ipairs(told[1]) do
     bucket.level = math.min(bucket.level, seen_level + math.max(age - UNSEEN, 0) * bucket.rate)
   end
   bucket.level = math.min(bucket.level - known[2], bucket.capacity)
-  for _, place in ipairs(known[7] or {}) do
-    keep(bucket, place[1], now + place[2], place[3], now + place[2])
+  if known[7] and known[7][1] then
+    local there = {}
+    for _, place in ipairs(bucket.places) do
+      if place[4] then there[place[4]] = place end
+    end
+    for _, place in ipairs(known[7]) do
+      local name, due = process .. ' ' .. place[4], now + place[2]
+      if there[name] then
+        there[name][3] = math.min(there[name][3], place[3])
+      else
+        keep(bucket, place[1], due, place[3], due, name)
+      end
+    end
   end
   while bucket.places[1] do
     local ahead = bucket.places[1][2] - now

@@ -9,6 +9,7 @@ when to come finds theirs when the server is lost or back.
 
 import asyncio
 import contextlib
+import itertools
 import time
 
 import msgspec
@@ -72,8 +73,10 @@ class _Batch:
         # By the time that the server hears of it; nobody is to find that they have come too early.
         heard = self._now + self._shared.patience
         places = [place for place in quota.places if not place.is_shared]
+        for place in places:
+            place.number = place.number or next(self._shared.places)
         self._places += places
-        return [(place.who, place.due - heard, place.amount) for place in places]
+        return [(place.who, place.due - heard, place.amount, place.number) for place in places]
 
     def _counter(self, gauge):
         number = self._counters.get(gauge)
@@ -163,6 +166,8 @@ class SharedRates:
         self.uid = uid
         self.prefix = prefix
         self.patience = patience
+        # By these the server knows a place that it is told of again, as its answer came too late.
+        self.places = itertools.count(1)
         self._asks: list[Ask] = []
         self._quotas, self._gauges = set(), set()
         self._sha = None

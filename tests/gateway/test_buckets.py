@@ -417,12 +417,23 @@ def test_places_that_a_process_kept_alone_are_kept_by_the_server_once_it_is_back
     shared = Shared(valkey.url)
     for _ in range(60):
         shared.ask({"r": (60, 1)})
-    shared.run(["r"], [(60, 0, False, False, False, False, [("late", 3.0, 1), ("early", 1.0, 1)])])
+    shared.run(["r"], [(60, 0, False, False, False, False, [("late", 3.0, 1, 1), ("early", 1.0, 1, 2)])])
     shared.now += 1
     assert shared.ask({"r": (60, 1)}, "new") == (1, "r")
     assert shared.ask({"r": (60, 1)}, "early") is None
     shared.now += 2
     assert shared.ask({"r": (60, 1)}, "late") is None
+
+
+def test_a_place_is_kept_once_however_often_a_process_tells_of_it(valkey):
+    shared = Shared(valkey.url)
+    for _ in range(60):
+        shared.ask({"r": (60, 1)})
+    for process, left in (("p", 2), ("p", 2), ("q", 2), ("p", 1)):
+        told = (60, 0, False, False, False, False, [("a", 2.0, left, 1), ("a", 3.0, 1, 2)])
+        shared.run(["r"], [told], process=process)
+    # Of one that is used in part meanwhile, what is left.
+    assert sorted(shared.places("r")) == [("a", 2, 1), ("a", 2, 2), ("a", 3, 1), ("a", 3, 1)]
 
 
 def test_requests_at_the_same_time_are_counted_over_all_processes(valkey):

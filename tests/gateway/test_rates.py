@@ -660,6 +660,25 @@ async def test_who_was_told_when_to_come_while_the_server_comes_back_is_let_in(v
         assert not isinstance(await fleet.attempt(limiter), GatewayError)
 
 
+@pytest.mark.anyio
+async def test_a_place_is_kept_once_however_often_the_answer_comes_too_late(valkey, monkeypatch):
+    link = Link(monkeypatch)
+    async with Fleet(valkey.url, [rule(requests=60)], 1, patience=0.1) as fleet:
+        (limiter,) = fleet.limiters
+        await fleet.attempts(60)
+        link.is_cut = True
+        await until(lambda: not limiter.is_shared)
+        told = [int(header(await fleet.attempt(limiter), b"retry-after")) for _ in range(5)]
+        link.is_cut, link.delay = False, 0.3
+        await asyncio.sleep(1.8)
+        assert not limiter.is_shared
+        link.delay = 0.0
+        await until(lambda: limiter.is_shared)
+        # As many as before are ahead of who comes next.
+        refusal = await fleet.attempt(limiter, call(key=8))
+        assert int(header(refusal, b"retry-after")) <= told[-1] + 1
+
+
 def held_up(seconds):
     """As a process is for which the machine has no time."""
     time.sleep(seconds)
