@@ -11,7 +11,6 @@ import math
 import os
 import socket
 import time
-from operator import attrgetter
 
 import msgspec
 import structlog
@@ -49,7 +48,6 @@ MOST_REMEMBERED = 20_000
 COUNT_SECONDS = 20.0
 EARLY_COUNT_SECONDS = 2.0
 EARLY_COUNTS = 10
-PLACES = attrgetter("places")
 
 
 class Quota(Bucket):
@@ -635,15 +633,14 @@ class _Standing:
 
     def _least(self, quotas, is_shared):
         now, least, least_free = self.now, None, math.inf
-        is_plain = not is_shared and not any(map(PLACES, quotas))
         for quota in quotas:
-            if is_plain:
+            if is_shared or quota.places:
+                free = quota.left(now, is_shared)[0]
+            else:
                 # As ``left`` says it, without the call: an answer passes a dozen of them.
                 free = quota.level + (now - quota.at) * quota.rate
                 if free > quota.capacity:
                     free = quota.capacity
-            else:
-                free = quota.left(now, is_shared)[0]
             if free < least_free:
                 least, least_free = quota, free
         if least is None:
