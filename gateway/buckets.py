@@ -84,8 +84,9 @@ class Bucket:
         while self.places and not -GRACE <= self.places[0].due - now <= HORIZON + 1:
             self.places.pop(0)
 
-    def give(self, amount):
-        """Put back what was not used, or take what was used beyond what was foreseen."""
+    def give(self, amount, now):
+        """Put back what was not used, or take from what there is ``now`` what was used beyond what was foreseen."""
+        self.refill(now)
         self.level = min(self.level + amount, self.capacity)
 
     def place_of(self, who, amount, now):

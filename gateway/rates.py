@@ -443,14 +443,18 @@ class RateLimiter:
         shared = self.shared
         if shared is None:
             for quota, amount in zip(quotas, amounts, strict=True):
-                level = quota.level + amount - used
-                quota.level = level if level < quota.capacity else quota.capacity
+                if amount < used:
+                    quota.give(amount - used, time.monotonic())
+                else:
+                    # The same, whether it fills up before or after.
+                    level = quota.level + amount - used
+                    quota.level = level if level < quota.capacity else quota.capacity
             return
         for quota, amount in zip(quotas, amounts, strict=True):
             if amount != used:
                 shared.owe(quota, used - amount)
                 if not shared.is_up:
-                    quota.give(amount - used)
+                    quota.give(amount - used, time.monotonic())
 
     def release(self, limits):
         """Hold one request less."""

@@ -36,9 +36,7 @@ class Memory:
         return refused and (refused[0], list(takes)[refused[1]])
 
     def give(self, name, amount):
-        bucket = self.buckets[name]
-        bucket.refill(self.now)
-        bucket.give(amount)
+        self.buckets[name].give(amount, self.now)
 
     def level(self, name):
         bucket = self.buckets[name]
@@ -183,6 +181,15 @@ def test_what_was_foreseen_wrongly_is_put_right(engine):
     engine.give("t", -2000)
     assert engine.level("t") == -1100
     assert engine.ask({"t": (1000, 100, True)}) == (72, "t")
+
+
+def test_what_is_known_late_is_taken_from_what_there_is_by_then(engine):
+    assert engine.ask({"t": (1000, 1000, True)}) is None
+    engine.now += 600
+    engine.give("t", -500)
+    assert engine.level("t") == 500
+    engine.give("t", 100)
+    assert engine.level("t") == 600
 
 
 def test_a_place_of_tokens_is_honoured_although_others_used_more_than_foreseen(engine):

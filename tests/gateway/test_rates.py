@@ -243,6 +243,18 @@ def test_a_request_that_used_nothing_gives_its_tokens_back_and_one_that_never_be
     assert limiter.limits_of(call()).gauges[0].held == 0
 
 
+def test_more_than_was_foreseen_counts_from_when_it_is_known(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(rates, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
+    limiter = limiter_of(rule(input_tokens=1000))
+    ticket = admit(limiter, size=1000)
+    now[0] += 600
+    ticket.settle(TokenUsage(input_tokens=1500, output_tokens=1))
+    # A full one would let through, with these, more within a minute than the limit and a burst.
+    admit(limiter, size=500)
+    refused(limiter, size=1)
+
+
 def test_more_than_was_foreseen_is_paid_back_by_waiting():
     limiter = limiter_of(rule(output_tokens=600))
     admit(limiter).settle(TokenUsage(input_tokens=1, output_tokens=1500))
