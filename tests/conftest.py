@@ -51,8 +51,8 @@ def pytest_xdist_auto_num_workers(config):
     is_watched = config.getoption("capture") == "no" or any(
         config.getoption(name, False) for name in ("usepdb", "trace", "lf", "failedfirst", "stepwise")
     )
-    # Half of the time of a test is waiting for servers: four on two cores.
-    return 0 if is_part or is_watched else min(os.cpu_count() + 2, 4)
+    # More than half of the time of a test is waiting for servers: five on two cores.
+    return 0 if is_part or is_watched else min(os.cpu_count() + 3, 5)
 
 
 def pytest_xdist_make_scheduler(config, log):
