@@ -29,7 +29,7 @@ import json
 from console.models import Workspace
 from console.services import create_api_key
 from usage.spend_limits import set_spend_limit
-workspace, secrets = Workspace.objects.get(), {}
+workspace, secrets = Workspace.objects.get(slug="default"), {}
 for name, limit in json.loads(%r).items():
     key, secrets[name] = create_api_key(workspace=workspace, name=f"limited: {name}", created_by=None)
     set_spend_limit(

@@ -134,7 +134,7 @@ def test_an_interrupted_set_up_goes_on_the_next_time(project):
         command=$1
         for folder; do :; done
         [ "$command" != venv ] || exec "{command(project)[0]}" -m venv --without-pip "$folder"
-        exec sleep 60
+        exec sleep 60 >/dev/null 2>&1
     """)
     uv.chmod(0o755)
     interrupted = command(project, uv=str(uv))
