@@ -26,11 +26,13 @@ log = structlog.get_logger(__name__)
 # A process that could not say that it lives stops spending so long before it is taken for lost.
 SPENDABLE_SECONDS = LEASE_SECONDS - 60
 RENEW_SECONDS = 60.0
-HOUSE_SECONDS = 15.0
+HOUSE_SECONDS = 5.0
 # How often others are listened to that ask for what lies idle here.
 RECALL_SECONDS = 0.5
 # What is drawn ahead lasts for so long, or for so many of the largest requests.
 AHEAD_SECONDS = 450
+# More is drawn where only this part of it is left: a ledger that is away for five minutes then stops nobody.
+KEPT_SHARE = 0.75
 RISE_SECONDS, FALL_SECONDS = 5.0, 60.0
 AHEAD_REQUESTS = 10
 # An interval that nobody has spent in for so long needs nothing ahead; the next one is drawn so long before it begins.
@@ -121,7 +123,7 @@ class Account:
     @property
     def runs_low(self):
         """Whether to ask for more before somebody must wait for it."""
-        return not self.is_tight and not self.low and self.free < self.target() // 2
+        return not self.is_tight and self.free < self.target() * KEPT_SHARE
 
     def following(self) -> Key:
         """The next interval of the same scope."""

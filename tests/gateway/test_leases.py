@@ -322,6 +322,25 @@ def test_a_start_without_the_ledger_goes_on(workspace, monkeypatch, error):
     run(story())
 
 
+def test_enough_is_held_ahead_for_five_minutes_soon_after_spending_rises(workspace, monkeypatch):
+    limit(workspace, 10**12)
+    monkeypatch.setattr(module, "HOUSE_SECONDS", 0.2)
+
+    async def story():
+        async with World("one") as (one,):
+            held = one.account(key_of(workspace), calendar_of("UTC"))
+            for seconds, cost in ((1, 1_000), (6, 2_000)):
+                until = time.monotonic() + seconds
+                while time.monotonic() < until:
+                    one.settle(await one.reserve_or_wait((held,), cost), cost)
+                    await asyncio.sleep(0.02)
+            assert held.burn > 50_000
+            await asyncio.sleep(0.5)
+            assert held.free > 330 * held.burn
+
+    run(story())
+
+
 def test_a_grant_whose_answer_was_lost_is_found_again(workspace, monkeypatch):
     limit(workspace, 1_000)
     draw = ledger.draw
