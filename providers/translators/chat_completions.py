@@ -708,6 +708,17 @@ class AnswerReader:
         return [StopPiece(stop)]
 
     def _read(self, written, pieces):
+        if isinstance(written.content, str) and not (
+            written.reasoning_content
+            or written.reasoning
+            or written.tool_calls
+            or written.refusal
+            or written.function_call
+        ):
+            # Words alone, as nearly always.
+            if written.content:
+                pieces.append(TextPiece(written.content))
+            return
         if thoughts := thinking_of(written):
             pieces.append(ThinkingPiece(thoughts))
         if text := content_of(written):

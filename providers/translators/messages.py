@@ -839,6 +839,9 @@ class AnswerWriter:
 
     def feed(self, pieces):
         """The events for some pieces of the answer; the first time, those that begin the message."""
+        if len(pieces) == 1 and isinstance(pieces[0], TextPiece) and pieces[0].text and self._is_in_text():
+            # As nearly every event of a stream: more words, with nothing before them.
+            return DELTA % (self.index, b"text_delta", b"text", msgspec.json.encode(pieces[0].text))
         self._begin()
         for piece in pieces:
             self._take(piece)
@@ -853,6 +856,10 @@ class AnswerWriter:
         self._tell({"type": "message_delta", "delta": self.end.told(), "usage": told})
         self._tell({"type": "message_stop"})
         return self._told()
+
+    def _is_in_text(self):
+        """Whether words would go on in the open block, at once."""
+        return len(self.blocks) == 1 and self.blocks[0].kind == "text" and self.blocks[0].is_open
 
     def _begin(self):
         if self.begun:
