@@ -138,7 +138,14 @@ def test_an_interrupted_set_up_goes_on_the_next_time(project):
     """)
     uv.chmod(0o755)
     interrupted = command(project, uv=str(uv))
-    with subprocess.Popen(interrupted, env=environment(project), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        interrupted,
+        env=environment(project),
+        stderr=subprocess.PIPE,
+        text=True,
+        # What runs in the background of a shell ignores it, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         until = time.monotonic() + 30
         while not (project / ".venv/pyvenv.cfg").exists() and time.monotonic() < until:
             time.sleep(0.01)
