@@ -193,13 +193,17 @@ def _texts(parts):
     return [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
 
 
+def is_words_alone(delta):
+    """Whether a delta or message says nothing but words of the answer, as nearly all of a stream do."""
+    return isinstance(delta.content, str) and not (
+        delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal or delta.function_call
+    )
+
+
 def text_of(delta):
     """Everything that a delta or message writes, as one string: text, thoughts, refusals, speech and tool arguments."""
-    content = delta.content
-    if isinstance(content, str) and not (
-        delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal or delta.function_call
-    ):
-        return content
+    if is_words_alone(delta):
+        return delta.content
     parts = [thinking_of(delta), content_of(delta)]
     if isinstance(delta.refusal, str):
         parts.append(delta.refusal)

@@ -31,7 +31,7 @@ from providers.conversation import (
     Turn,
     web_address,
 )
-from providers.formats.chat_completions import DONE, content_of, thinking_of
+from providers.formats.chat_completions import DONE, content_of, is_words_alone, thinking_of
 from providers.request_body import MOST_TOKENS, InvalidRequest, Term, decoded
 from providers.sse import encode
 
@@ -708,14 +708,7 @@ class AnswerReader:
         return [StopPiece(stop)]
 
     def _read(self, written, pieces):
-        if isinstance(written.content, str) and not (
-            written.reasoning_content
-            or written.reasoning
-            or written.tool_calls
-            or written.refusal
-            or written.function_call
-        ):
-            # Words alone, as nearly always.
+        if is_words_alone(written):
             if written.content:
                 pieces.append(TextPiece(written.content))
             return
