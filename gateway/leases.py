@@ -31,7 +31,7 @@ HOUSE_SECONDS = 5.0
 RECALL_SECONDS = 0.5
 # What is drawn ahead lasts for so long, or for so many of the largest requests.
 AHEAD_SECONDS = 450
-# More is drawn where only this part of it is left: a ledger that is away for five minutes then stops nobody.
+# More is drawn where only this part of it is left, which lasts five minutes as long as no more is spent than before.
 KEPT_SHARE = 0.75
 RISE_SECONDS, FALL_SECONDS = 5.0, 60.0
 AHEAD_REQUESTS = 10
